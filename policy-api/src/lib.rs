@@ -1,0 +1,23 @@
+//! The vocabulary and the contract of `vcpu-scheduler`'s policies.
+//!
+//! A policy is a pure function with a memory: it sees a [`snapshot::Snapshot`] of a host and fills a [`plan::Plan`]
+//! that says which vCPU gets which CPUs, and why. It does no I/O, reads no clock and draws no randomness of its own,
+//! so the same state and the same snapshot give the same plan, to the bit. Nothing in a plan is trusted: the
+//! scheduler checks each action before it touches a guest.
+//!
+//! What a policy author needs is [`policy::Policy`], the two types above, and the index types of [`ids`].
+
+pub mod cpuset;
+#[cfg(feature = "yaml")]
+pub mod document;
+pub mod explain;
+pub mod ids;
+#[cfg(feature = "yaml")]
+pub mod options;
+pub mod plan;
+pub mod policy;
+pub mod snapshot;
+pub mod statistics;
+pub mod topology;
+#[cfg(feature = "yaml")]
+pub mod yaml;

@@ -1,0 +1,232 @@
+//! A policy's options: from what the operator wrote to the policy's own type.
+//!
+//! Options travel as one YAML mapping in text form. The policy's default options say which keys there are, so an
+//! unknown key is refused here, by name and with the nearest known one, before the policy's own type sees it.
+
+use serde_yaml::{Mapping, Value};
+use thiserror::Error;
+
+use crate::policy::{Decide, Policy, PolicyError};
+use crate::yaml;
+
+/// Why a policy could not be made from options.
+#[derive(Debug, Error)]
+pub enum OptionsError {
+    /// The text is not a YAML mapping.
+    #[error("the options of policy {policy} are not \"key: value\" pairs")]
+    NotAMapping {
+        /// The policy's name.
+        policy: &'static str,
+        /// What YAML says.
+        #[source]
+        source: Option<yaml::YamlError>,
+    },
+    /// A key that the policy does not have.
+    #[error("policy {policy} has no option \"{key}\"{}; {}", nearest(.suggestion.as_ref()), list(.known))]
+    Unknown {
+        /// The policy's name.
+        policy: &'static str,
+        /// The key.
+        key: String,
+        /// The known key that is most like it, if one is.
+        suggestion: Option<String>,
+        /// All known keys.
+        known: Vec<String>,
+    },
+    /// A value of the wrong type.
+    #[error("an option of policy {policy} has a value that it cannot have: {message}")]
+    Value {
+        /// The policy's name.
+        policy: &'static str,
+        /// What was found and what was expected.
+        message: String,
+    },
+    /// The policy itself refused a value.
+    #[error("policy {policy} does not accept its options")]
+    Refused {
+        /// The policy's name.
+        policy: &'static str,
+        /// What the policy says.
+        #[source]
+        source: PolicyError,
+    },
+}
+
+fn nearest(suggestion: Option<&String>) -> String {
+    suggestion
+        .map(|key| format!(" (did you mean \"{key}\"?)"))
+        .unwrap_or_default()
+}
+
+fn list(keys: &[String]) -> String {
+    if keys.is_empty() {
+        "it has none".to_owned()
+    } else {
+        format!("known: {}", keys.join(", "))
+    }
+}
+
+/// A policy's default options, one `key: value` line each; empty if it has none.
+pub fn defaults<P: Policy>() -> String {
+    let options = default_options::<P>();
+    if options.is_empty() {
+        String::new()
+    } else {
+        yaml::write(&options)
+    }
+}
+
+/// Makes a policy from the YAML text of its options; empty text means its defaults.
+///
+/// # Errors
+/// If the text is no mapping, a key is unknown, or a value is not acceptable.
+pub fn build<P: Policy>(options: &str) -> Result<Box<dyn Decide>, OptionsError> {
+    let policy = P::NAME;
+    let given: Value = yaml::read(options).map_err(|source| OptionsError::NotAMapping {
+        policy,
+        source: Some(source),
+    })?;
+    let given = match given {
+        Value::Null => Mapping::new(),
+        Value::Mapping(given) => given,
+        _ => return Err(OptionsError::NotAMapping { policy, source: None }),
+    };
+    let mut options = default_options::<P>();
+    for (key, value) in given {
+        let Some(slot) = options.get_mut(&key) else {
+            return Err(unknown::<P>(&key, &options));
+        };
+        *slot = value;
+    }
+    let invalid = |error: serde_yaml::Error| OptionsError::Value {
+        policy,
+        message: error.to_string(),
+    };
+    // A policy without options may have the unit type for them, which YAML writes as null rather than {}.
+    let options = if options.is_empty() {
+        Value::Null
+    } else {
+        Value::Mapping(options)
+    };
+    let options = serde_yaml::from_value(options).map_err(invalid)?;
+    let built = P::new(options).map_err(|source| OptionsError::Refused { policy, source })?;
+    Ok(Box::new(built))
+}
+
+fn default_options<P: Policy>() -> Mapping {
+    match serde_yaml::to_value(P::Options::default()) {
+        Ok(Value::Mapping(options)) => options,
+        _ => Mapping::new(),
+    }
+}
+
+fn unknown<P: Policy>(key: &Value, options: &Mapping) -> OptionsError {
+    let name = |key: &Value| {
+        key.as_str()
+            .map_or_else(|| yaml::write(key).trim().to_owned(), str::to_owned)
+    };
+    let known: Vec<String> = options.keys().map(name).collect();
+    let key = name(key);
+    OptionsError::Unknown {
+        policy: P::NAME,
+        suggestion: closest(&key, &known).cloned(),
+        key,
+        known,
+    }
+}
+
+/// The candidate that a mistyped word most probably meant.
+pub fn closest<'a, S: AsRef<str>>(word: &str, candidates: &'a [S]) -> Option<&'a S> {
+    let distance = |candidate: &S| strsim::damerau_levenshtein(word, candidate.as_ref());
+    candidates
+        .iter()
+        .min_by_key(|candidate| distance(candidate))
+        .filter(|candidate| {
+            let longest = word.chars().count().max(candidate.as_ref().chars().count());
+            distance(candidate) * 2 < longest
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::plan::Plan;
+    use crate::snapshot::Snapshot;
+
+    #[derive(Serialize, Deserialize)]
+    struct Options {
+        threshold: f64,
+        eager: bool,
+    }
+
+    impl Default for Options {
+        fn default() -> Self {
+            Self {
+                threshold: 5.0,
+                eager: false,
+            }
+        }
+    }
+
+    #[derive(Debug)]
+    struct Sample;
+
+    impl Policy for Sample {
+        const NAME: &'static str = "sample";
+        const VERSION: &'static str = "1.0.0";
+        const SUMMARY: &'static str = "does nothing";
+        type Options = Options;
+        fn new(options: Options) -> Result<Self, PolicyError> {
+            if options.threshold < 0.0 {
+                return Err(PolicyError::new("threshold is below 0; expected 0 or more"));
+            }
+            Ok(Self)
+        }
+        fn decide(&mut self, _: &Snapshot<'_>, _: &mut Plan) -> Result<(), PolicyError> {
+            Ok(())
+        }
+    }
+
+    fn refusal(options: &str) -> String {
+        let mut error: Option<&dyn std::error::Error> = None;
+        let refused = build::<Sample>(options).err().expect("refused");
+        let mut text = refused.to_string();
+        error.replace(&refused);
+        while let Some(source) = error.and_then(std::error::Error::source) {
+            text = format!("{text}: {source}");
+            error = Some(source);
+        }
+        text
+    }
+
+    #[test]
+    fn good_options_make_a_policy() {
+        for options in ["", "{}", "threshold: 7", "threshold: 7.5\neager: true"] {
+            assert!(build::<Sample>(options).is_ok(), "{options}");
+        }
+        assert_eq!(defaults::<Sample>(), "threshold: 5.0\neager: false\n");
+    }
+
+    #[test]
+    fn bad_options_are_named() {
+        assert_eq!(
+            refusal("treshold: 3"),
+            "policy sample has no option \"treshold\" (did you mean \"threshold\"?); known: threshold, eager"
+        );
+        assert!(
+            refusal("threshold: lots").contains("lots"),
+            "{}",
+            refusal("threshold: lots")
+        );
+        assert_eq!(
+            refusal("threshold: -1"),
+            "policy sample does not accept its options: threshold is below 0; expected 0 or more"
+        );
+        assert_eq!(
+            refusal("7"),
+            "the options of policy sample are not \"key: value\" pairs"
+        );
+    }
+}

@@ -1,0 +1,70 @@
+//! The contract between a policy and whoever runs it.
+//!
+//! A policy is a type: its name, version and summary are constants, its options a serde struct whose `Default` is what
+//! the operator gets without saying anything. The type behind the name may keep state from tick to tick; nothing else
+//! may influence a decision.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::plan::Plan;
+use crate::snapshot::Snapshot;
+
+/// A policy.
+///
+/// It may be made on one thread and called on another, but never on two at once.
+pub trait Policy: Sized + Send + 'static {
+    /// What the operator writes behind `--policy`: lower-case letters, digits and dashes.
+    const NAME: &'static str;
+    /// The version of the policy's behaviour, `major.minor.patch`.
+    const VERSION: &'static str;
+    /// One sentence, shown in lists and said once at the start of the daemon: what this policy does to guests.
+    const SUMMARY: &'static str;
+    /// What the operator may set. Its default is listed; keys it does not have are refused before they reach it.
+    type Options: Serialize + DeserializeOwned + Default;
+
+    /// Makes the policy.
+    ///
+    /// # Errors
+    /// If an option's value makes no sense; the text names the option and what was expected.
+    fn new(options: Self::Options) -> Result<Self, PolicyError>;
+
+    /// Decides one tick: adds pins and notes to `plan`, which is empty.
+    ///
+    /// # Errors
+    /// If no decision is possible. Whatever the plan then holds is thrown away.
+    fn decide(&mut self, snapshot: &Snapshot<'_>, plan: &mut Plan) -> Result<(), PolicyError>;
+}
+
+/// A [`Policy`] whose type is not known: what the scheduler holds.
+pub trait Decide: Send {
+    /// See [`Policy::decide`].
+    ///
+    /// # Errors
+    /// See [`Policy::decide`].
+    fn decide(&mut self, snapshot: &Snapshot<'_>, plan: &mut Plan) -> Result<(), PolicyError>;
+}
+
+impl<P: Policy> Decide for P {
+    fn decide(&mut self, snapshot: &Snapshot<'_>, plan: &mut Plan) -> Result<(), PolicyError> {
+        Policy::decide(self, snapshot, plan)
+    }
+}
+
+/// Why a policy could not be made, or could not decide. The text is for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PolicyError {
+    message: String,
+}
+
+impl PolicyError {
+    /// An error with this text.
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self {
+            message: message.to_string(),
+        }
+    }
+}

@@ -1,0 +1,507 @@
+//! What a policy sees: a host and its guests at one moment, read-only.
+//!
+//! A [`Snapshot`] is a view over one block of memory whose layout [`rows`] describes. Making the view checks the whole
+//! block once: every table lies in it, every index has its row, every measure is a number. From then on a policy may
+//! follow any reference without a check of its own. [`SnapshotBuilder`] writes such blocks; [`SnapshotBlock`] owns one.
+//!
+//! Units: loads and waits are percent (100 = one pCPU for the whole interval), times are nanoseconds on a monotonic
+//! clock. What is not known is `None`, never 0.
+
+mod build;
+mod check;
+pub mod rows;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use build::{DomainEntry, Moment, SnapshotBuilder, VcpuEntry};
+pub use check::SnapshotError;
+use rows::{CoreRow, CpuRow, DomainRow, Header, LlcRow, NodeRow, Rows, VcpuRow, flags};
+
+use crate::cpuset::CpuSetRef;
+use crate::ids::{CoreIx, CpuIx, DomainIx, Index, LlcIx, NodeIx, OsCpuId, VcpuIx};
+
+/// A host at one moment. See the [module](self).
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshot<'a> {
+    bytes: &'a [u8],
+    header: Header,
+    cpus: Rows<'a, CpuRow>,
+    cores: Rows<'a, CoreRow>,
+    llcs: Rows<'a, LlcRow>,
+    nodes: Rows<'a, NodeRow>,
+    distances: Rows<'a, u32>,
+    domains: Rows<'a, DomainRow>,
+    vcpus: Rows<'a, VcpuRow>,
+    sets: &'a [u64],
+    text: &'a str,
+}
+
+/// A table lookup that the check of the block has made sure of.
+macro_rules! row {
+    ($rows:expr, $index:expr) => {
+        $rows.get($index.index()).expect("an index of this snapshot")
+    };
+}
+
+impl<'a> Snapshot<'a> {
+    /// Checks `block` and gives the view over it.
+    ///
+    /// # Errors
+    /// If the block is not a snapshot of this format, or anything in it is out of range.
+    pub fn new(block: &'a [u8]) -> Result<Self, SnapshotError> {
+        check::view(block)
+    }
+
+    /// The checked block itself, to be handed on as it is.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The number of this tick; the first one is 1.
+    pub fn tick(&self) -> u64 {
+        self.header.tick
+    }
+
+    /// Monotonic time of the sample since an arbitrary origin.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.header.now_ns)
+    }
+
+    /// The interval that the measures cover.
+    pub fn interval(&self) -> Duration {
+        Duration::from_nanos(self.header.interval_ns)
+    }
+
+    /// The only randomness that a policy may use.
+    pub fn seed(&self) -> u64 {
+        self.header.seed
+    }
+
+    /// How many pins of this plan will be carried out at most; `None` where there is no limit.
+    pub fn budget(&self) -> Option<u32> {
+        (self.header.budget != rows::NO_LIMIT).then_some(self.header.budget)
+    }
+
+    /// Whether the policy's state was lost, or there never was one: nothing learnt earlier may be relied on.
+    pub fn is_fresh(&self) -> bool {
+        self.header.flags & flags::FRESH != 0
+    }
+
+    /// The online pCPUs, in the order of their numbers.
+    pub fn cpus(&self) -> impl ExactSizeIterator<Item = Cpu> + '_ {
+        self.cpus.iter().enumerate().map(|(at, row)| Cpu {
+            ix: at_index(at),
+            row,
+        })
+    }
+
+    /// One pCPU.
+    ///
+    /// # Panics
+    /// If the index is not of this snapshot; so does every lookup by index.
+    pub fn cpu(&self, ix: CpuIx) -> Cpu {
+        Cpu {
+            ix,
+            row: row!(self.cpus, ix),
+        }
+    }
+
+    /// The online CPU with this kernel number.
+    pub fn cpu_by_os_id(&self, os_id: OsCpuId) -> Option<Cpu> {
+        self.cpus().find(|cpu| cpu.os_id() == os_id)
+    }
+
+    /// The cores.
+    pub fn cores(&self) -> impl ExactSizeIterator<Item = Group<'a, CoreIx>> + '_ {
+        self.cores
+            .iter()
+            .enumerate()
+            .map(|(at, row)| self.group(at_index(at), row.node, row.cpus))
+    }
+
+    /// One core.
+    pub fn core(&self, ix: CoreIx) -> Group<'a, CoreIx> {
+        let row = row!(self.cores, ix);
+        self.group(ix, row.node, row.cpus)
+    }
+
+    /// The last-level caches.
+    pub fn llcs(&self) -> impl ExactSizeIterator<Item = Group<'a, LlcIx>> + '_ {
+        self.llcs
+            .iter()
+            .enumerate()
+            .map(|(at, row)| self.group(at_index(at), row.node, row.cpus))
+    }
+
+    /// One last-level cache.
+    pub fn llc(&self, ix: LlcIx) -> Group<'a, LlcIx> {
+        let row = row!(self.llcs, ix);
+        self.group(ix, row.node, row.cpus)
+    }
+
+    /// The NUMA nodes that have online CPUs.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = Group<'a, NodeIx>> + '_ {
+        self.nodes.iter().enumerate().map(|(at, row)| Group {
+            ix: at_index(at),
+            node: at_index(at),
+            cpus: self.set(row.cpus),
+        })
+    }
+
+    /// One NUMA node.
+    pub fn node(&self, ix: NodeIx) -> Group<'a, NodeIx> {
+        Group {
+            ix,
+            node: ix,
+            cpus: self.set(row!(self.nodes, ix).cpus),
+        }
+    }
+
+    /// The kernel's number of a node.
+    pub fn node_os_id(&self, ix: NodeIx) -> u32 {
+        row!(self.nodes, ix).os_id
+    }
+
+    /// The distance from a node to another; [`crate::topology::LOCAL_DISTANCE`] is a node's own memory.
+    ///
+    /// # Panics
+    /// If a node is not of this snapshot.
+    pub fn distance(&self, from: NodeIx, to: NodeIx) -> u32 {
+        let at = from.index() * self.nodes.len() + to.index();
+        self.distances.get(at).expect("two nodes of this snapshot")
+    }
+
+    /// The domains, in the host's order.
+    pub fn domains(&self) -> impl ExactSizeIterator<Item = Domain<'a>> + '_ {
+        self.domains
+            .iter()
+            .enumerate()
+            .map(|(at, row)| self.domain_of(at_index(at), row))
+    }
+
+    /// One domain.
+    pub fn domain(&self, ix: DomainIx) -> Domain<'a> {
+        self.domain_of(ix, row!(self.domains, ix))
+    }
+
+    /// The vCPUs of all domains: in the order of the domains, then of their numbers.
+    pub fn vcpus(&self) -> impl ExactSizeIterator<Item = Vcpu<'_>> + '_ {
+        self.vcpus.iter().enumerate().map(|(at, row)| Vcpu {
+            ix: at_index(at),
+            row,
+            snapshot: self,
+        })
+    }
+
+    /// One vCPU.
+    pub fn vcpu(&self, ix: VcpuIx) -> Vcpu<'_> {
+        Vcpu {
+            ix,
+            row: row!(self.vcpus, ix),
+            snapshot: self,
+        }
+    }
+
+    /// How many CPUs, domains and vCPUs there are.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.cpus.len(), self.domains.len(), self.vcpus.len())
+    }
+
+    /// Writes the load of each pCPU into `loads`, indexed by [`CpuIx`]: the sum of the known loads of the vCPUs that
+    /// count on it, added up in the order of the vCPUs. Percent of a pCPU.
+    pub fn cpu_loads(&self, loads: &mut Vec<f64>) {
+        loads.clear();
+        loads.resize(self.cpus.len(), 0.0);
+        for row in self.vcpus.iter() {
+            if let (Some(cpu), Some(load)) = (reference::<CpuIx>(row.cpu), measure(row.load)) {
+                loads[cpu.index()] += load;
+            }
+        }
+    }
+
+    /// The kernel's numbers of a set of this snapshot's CPUs.
+    pub fn os_ids(&self, set: CpuSetRef<'_>) -> crate::cpuset::OsCpuSet {
+        set.iter().map(|ix| self.cpu(ix).os_id()).collect()
+    }
+
+    fn domain_of(&self, ix: DomainIx, row: DomainRow) -> Domain<'a> {
+        Domain {
+            ix,
+            row,
+            name: self.text_at(row.name).unwrap_or_default(),
+        }
+    }
+
+    fn group<I: Index>(&self, ix: I, node: u32, cpus: u32) -> Group<'a, I> {
+        Group {
+            ix,
+            node: known(node),
+            cpus: self.set(cpus),
+        }
+    }
+
+    fn set(&self, index_plus_1: u32) -> CpuSetRef<'a> {
+        let width = self.header.set_words as usize;
+        let start = (index_plus_1 as usize).saturating_sub(1) * width;
+        CpuSetRef::from_words(self.sets.get(start..start + width).unwrap_or_default())
+    }
+
+    fn text_at(&self, text: rows::TextRef) -> Option<&'a str> {
+        let start = text.offset as usize;
+        self.text.get(start..start.checked_add(text.length as usize)?)
+    }
+}
+
+/// An online pCPU.
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    ix: CpuIx,
+    row: CpuRow,
+}
+
+impl Cpu {
+    /// Its row.
+    pub fn ix(self) -> CpuIx {
+        self.ix
+    }
+
+    /// The kernel's number.
+    pub fn os_id(self) -> OsCpuId {
+        OsCpuId(self.row.os_id)
+    }
+
+    /// Whether it counts for the balance and may be pinned to: online, not reserved, not isolated.
+    pub fn is_managed(self) -> bool {
+        self.row.flags & flags::MANAGED != 0
+    }
+
+    /// Its core.
+    pub fn core(self) -> CoreIx {
+        known(self.row.core)
+    }
+
+    /// Its last-level cache.
+    pub fn llc(self) -> LlcIx {
+        known(self.row.llc)
+    }
+
+    /// Its NUMA node.
+    pub fn node(self) -> NodeIx {
+        known(self.row.node)
+    }
+
+    /// What it delivers at most, percent of a nominal pCPU.
+    pub fn capacity(self) -> f64 {
+        self.row.capacity
+    }
+
+    /// Load of everything that is not a vCPU, percent of a pCPU.
+    pub fn background(self) -> Option<f64> {
+        measure(self.row.background)
+    }
+}
+
+/// CPUs that share something: a core, a last-level cache or a NUMA node.
+#[derive(Debug, Clone, Copy)]
+pub struct Group<'a, I> {
+    ix: I,
+    node: NodeIx,
+    cpus: CpuSetRef<'a>,
+}
+
+impl<'a, I: Copy> Group<'a, I> {
+    /// Its row.
+    pub fn ix(&self) -> I {
+        self.ix
+    }
+
+    /// The NUMA node it belongs to; a node belongs to itself.
+    pub fn node(&self) -> NodeIx {
+        self.node
+    }
+
+    /// Its online CPUs.
+    pub fn cpus(&self) -> CpuSetRef<'a> {
+        self.cpus
+    }
+}
+
+/// A libvirt guest.
+#[derive(Debug, Clone, Copy)]
+pub struct Domain<'a> {
+    ix: DomainIx,
+    row: DomainRow,
+    name: &'a str,
+}
+
+impl<'a> Domain<'a> {
+    /// Its row.
+    pub fn ix(&self) -> DomainIx {
+        self.ix
+    }
+
+    /// libvirt's name.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// libvirt's UUID, as its 16 bytes in text order.
+    pub fn uuid(&self) -> [u8; 16] {
+        self.row.uuid
+    }
+
+    /// Whether it may be touched. The vCPUs of one that may not still count as load.
+    pub fn is_managed(&self) -> bool {
+        self.row.flags & flags::MANAGED != 0
+    }
+
+    /// The node of its memory.
+    pub fn memory_node(&self) -> Option<NodeIx> {
+        reference(self.row.memory_node)
+    }
+
+    /// Its CPU shares relative to other domains.
+    pub fn weight(&self) -> Option<f64> {
+        measure(self.row.weight)
+    }
+
+    /// The rows of its vCPUs.
+    pub fn vcpus(&self) -> impl ExactSizeIterator<Item = VcpuIx> + use<> {
+        (0..self.row.vcpu_count as usize).map({
+            let first = self.row.first_vcpu as usize;
+            move |at| at_index(first + at)
+        })
+    }
+}
+
+/// A vCPU. Displayed as `domain/number`.
+#[derive(Clone, Copy)]
+pub struct Vcpu<'a> {
+    ix: VcpuIx,
+    row: VcpuRow,
+    snapshot: &'a Snapshot<'a>,
+}
+
+impl<'a> Vcpu<'a> {
+    /// Its row.
+    pub fn ix(&self) -> VcpuIx {
+        self.ix
+    }
+
+    /// The domain it belongs to.
+    pub fn domain(&self) -> Domain<'a> {
+        self.snapshot.domain(known(self.row.domain))
+    }
+
+    /// Its number in the domain.
+    pub fn number(&self) -> u32 {
+        self.row.number
+    }
+
+    /// The pCPU that its load counts on: the only one of its affinity, else the one it last ran on; `None` if it
+    /// never ran.
+    pub fn cpu(&self) -> Option<CpuIx> {
+        reference(self.row.cpu)
+    }
+
+    /// The online CPUs it may run on now.
+    pub fn affinity(&self) -> CpuSetRef<'a> {
+        self.snapshot.set(self.row.affinity)
+    }
+
+    /// The CPUs it may be pinned to.
+    pub fn allowed(&self) -> CpuSetRef<'a> {
+        self.snapshot.set(self.row.allowed)
+    }
+
+    /// Whether it may be pinned in this tick.
+    pub fn is_movable(&self) -> bool {
+        self.row.flags & flags::MOVABLE != 0
+    }
+
+    /// A dense number that stays the vCPU's own for its lifetime, so that a policy can keep state in a `Vec`. It is
+    /// given to another vCPU, if ever, only after a tick in which nobody had it: compare [`Vcpu::born`].
+    pub fn slot(&self) -> usize {
+        self.row.slot as usize
+    }
+
+    /// The tick at which it was first seen.
+    pub fn born(&self) -> u64 {
+        self.row.born
+    }
+
+    /// What it ran, percent of one pCPU over the interval; `None` where it has no history.
+    pub fn load(&self) -> Option<f64> {
+        measure(self.row.load)
+    }
+
+    /// How long it was runnable but did not run, percent of the interval.
+    pub fn wait(&self) -> Option<f64> {
+        measure(self.row.wait)
+    }
+}
+
+impl fmt::Display for Vcpu<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.domain().name(), self.number())
+    }
+}
+
+impl fmt::Debug for Vcpu<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vcpu")
+            .field("ix", &self.ix)
+            .field("row", &self.row)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A snapshot's block of memory, owned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotBlock {
+    /// 64-bit words, which gives the block its alignment.
+    words: Vec<u64>,
+}
+
+impl SnapshotBlock {
+    /// The view over the block.
+    ///
+    /// # Panics
+    /// Never: a block is made from a checked snapshot.
+    pub fn view(&self) -> Snapshot<'_> {
+        Snapshot::new(bytemuck::cast_slice(&self.words)).expect("a block made from a checked snapshot")
+    }
+}
+
+impl From<Snapshot<'_>> for SnapshotBlock {
+    fn from(snapshot: Snapshot<'_>) -> Self {
+        let words = snapshot.bytes.chunks(rows::ALIGNMENT).map(|chunk| {
+            let mut word = [0; rows::ALIGNMENT];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_ne_bytes(word)
+        });
+        Self {
+            words: words.collect(),
+        }
+    }
+}
+
+/// A measure as a row stores it.
+fn measure(stored: f64) -> Option<f64> {
+    (!stored.is_nan()).then_some(stored)
+}
+
+/// A reference as a row stores it: index + 1, 0 if there is none.
+fn reference<I: Index>(stored: u32) -> Option<I> {
+    (stored as usize).checked_sub(1).and_then(I::from_index)
+}
+
+/// A reference that the check of the block has made sure of.
+fn known<I: Index>(stored: u32) -> I {
+    reference(stored).expect("a reference that was checked")
+}
+
+fn at_index<I: Index>(at: usize) -> I {
+    I::from_index(at).expect("tables count their rows in 32 bits")
+}

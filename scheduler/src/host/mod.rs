@@ -1,0 +1,181 @@
+//! What the scheduler needs of a host, whatever the host is: a reading of its counters, and a way to pin.
+//!
+//! A [`Sample`] is one reading: plain data, cumulative counters, nothing interpreted. What became of the counters
+//! between two readings is the engine's business ([`crate::engine::collect`]). Only [`Host::sample`] and [`Host::pin`]
+//! touch the world.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+use vcpu_policy_api::cpuset::OsCpuSet;
+use vcpu_policy_api::ids::OsCpuId;
+use vcpu_policy_api::topology::Topology;
+
+/// A host of guests.
+pub trait Host: Send {
+    /// Reads all counters now.
+    ///
+    /// A domain that vanishes while it is being read is left out. The domains come in an order of the host's own that
+    /// stays the same from sample to sample (a live host sorts by UUID), the vCPUs of each by their number.
+    ///
+    /// # Errors
+    /// If the host as a whole could not be read; nothing of the sample is then of use.
+    fn sample(&mut self) -> Result<Sample, HostError>;
+
+    /// Sets a vCPU's affinity, live only: the stored definition of the domain stays as it is.
+    ///
+    /// # Errors
+    /// If the affinity was not set; [`PinError`] says what that means for this vCPU and for others.
+    fn pin(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError>;
+}
+
+/// libvirt's identity of a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomainUuid(pub [u8; 16]);
+
+impl fmt::Display for DomainUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::Uuid::from_bytes(self.0).fmt(f)
+    }
+}
+
+/// One run of a domain: it differs between two starts of the same domain on the same connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instance(pub u64);
+
+/// A vCPU of a running domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VcpuKey {
+    /// The domain.
+    pub domain: DomainUuid,
+    /// Which run of the domain.
+    pub instance: Instance,
+    /// The vCPU's number in it.
+    pub number: u32,
+}
+
+/// One reading of a host's counters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Monotonic time at which the reading began, nanoseconds since an arbitrary origin of the host's own.
+    pub read_at_ns: u64,
+    /// The host's pCPUs as they are now; the same `Arc` as in the sample before if nothing changed.
+    pub topology: Arc<Topology>,
+    /// The running domains.
+    pub domains: Vec<DomainSample>,
+}
+
+/// A running domain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DomainSample {
+    /// libvirt's identity.
+    pub uuid: DomainUuid,
+    /// Which run of the domain.
+    pub instance: Instance,
+    /// libvirt's name.
+    pub name: Arc<str>,
+    /// What its stored definition says; the same `Arc` as in the sample before if nothing changed.
+    pub definition: Arc<Definition>,
+    /// Its active vCPUs, by ascending number.
+    pub vcpus: Vec<VcpuSample>,
+}
+
+/// What the operator wrote into a domain's stored definition that binds its placement.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Definition {
+    /// `<vcpu cpuset='…'>`: the CPUs of all vCPUs without an entry of their own.
+    pub cpuset: Option<OsCpuSet>,
+    /// `<vcpupin vcpu='…' cpuset='…'/>`.
+    pub vcpupin: BTreeMap<u32, OsCpuSet>,
+    /// The NUMA node its memory is bound to, by the kernel's number, where it is bound to exactly one.
+    pub memory_node: Option<u32>,
+    /// `<cputune><shares>`: its CPU shares relative to other domains.
+    pub weight: Option<f64>,
+}
+
+impl Definition {
+    /// The CPUs that the definition binds a vCPU to; `None` if it does not.
+    pub fn cpus_of(&self, vcpu: u32) -> Option<&OsCpuSet> {
+        self.vcpupin.get(&vcpu).or(self.cpuset.as_ref())
+    }
+}
+
+/// A vCPU's counters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VcpuSample {
+    /// Its number in the domain.
+    pub number: u32,
+    /// Monotonic time at which the counters were read, nanoseconds since the sample's origin.
+    pub read_at_ns: u64,
+    /// How long it has run since it was started, nanoseconds.
+    pub run_ns: u64,
+    /// How long it has been runnable without running since it was started, nanoseconds; `None` if the host cannot say.
+    pub delay_ns: Option<u64>,
+    /// The CPU it ran on last; `None` if it has not run yet.
+    pub last_cpu: Option<OsCpuId>,
+    /// Where it may run, by the kernel's numbers; offline CPUs may be among them.
+    pub affinity: OsCpuSet,
+}
+
+/// The cause of a host's error, in the words of whatever the host is.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a host could not be read.
+#[derive(Debug, Error)]
+pub enum HostError {
+    /// There is no connection to the host, or it broke: to be opened again.
+    #[error("{operation}")]
+    Lost {
+        /// What was being done.
+        operation: String,
+        /// What the host said.
+        #[source]
+        source: Cause,
+    },
+    /// The connection stands, but this did not work.
+    #[error("{operation}")]
+    Failed {
+        /// What was being done.
+        operation: String,
+        /// What the host said.
+        #[source]
+        source: Cause,
+    },
+    /// The caller asked to stop while the host was busy.
+    #[error("stopped before the host answered")]
+    Stopped,
+}
+
+/// Why a vCPU could not be pinned.
+#[derive(Debug, Error)]
+pub enum PinError {
+    /// The domain or the vCPU is no more: nothing to do.
+    #[error("the vCPU is gone")]
+    Gone,
+    /// The domain is busy with something else: the next tick may try again.
+    #[error("the domain is busy")]
+    Busy {
+        /// What the host said.
+        #[source]
+        source: Cause,
+    },
+    /// The host refuses this pin.
+    #[error("the host refuses the pin")]
+    Refused {
+        /// What the host said.
+        #[source]
+        source: Cause,
+    },
+    /// The host refuses every pin: this connection may not write.
+    #[error("the connection has no permission to pin")]
+    Forbidden {
+        /// What the host said.
+        #[source]
+        source: Cause,
+    },
+    /// The connection broke, or the caller asked to stop.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
