@@ -76,6 +76,25 @@ pub fn defaults<P: Policy>() -> String {
     }
 }
 
+/// The YAML text of options given as `key=value` pairs, the value in YAML; of several for one key, the last one holds.
+pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut options = Mapping::new();
+    for (key, value) in pairs {
+        let value = yaml::read(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        options.insert(Value::String(key.to_owned()), value);
+    }
+    if options.is_empty() {
+        String::new()
+    } else {
+        yaml::write(&options)
+    }
+}
+
+/// The number that an option has in the YAML text of some options.
+pub fn number(options: &str, key: &str) -> Option<f64> {
+    yaml::read::<Value>(options).ok()?.get(key)?.as_f64()
+}
+
 /// Makes a policy from the YAML text of its options; empty text means its defaults.
 ///
 /// # Errors

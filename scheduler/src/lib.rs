@@ -1,4 +1,3 @@
-//! The daemon: everything of `vcpu-scheduler` that touches the world.
-
+//! x
 pub mod engine;
 pub mod host;

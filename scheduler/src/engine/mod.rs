@@ -1,1 +1,133 @@
-//! From samples to pins.
+//! One tick: from a sample to verified pins.
+//!
+//! ```text
+//! host.sample() -> collect -> policy.decide -> verify -> apply
+//! ```
+//!
+//! Each arrow is a plain function on plain data; only the two ends touch the world. An [`Engine`] joins the middle: it
+//! holds what has to be remembered from tick to tick, which is the collector's counters and the policy's state.
+
+pub mod apply;
+pub mod collect;
+pub mod daemon;
+pub mod stop;
+pub mod verify;
+
+use std::panic::AssertUnwindSafe;
+
+use collect::{Collected, Collector, Terms};
+use thiserror::Error;
+use vcpu_policy_api::plan::Plan;
+use vcpu_policy_api::policy::{Decide, PolicyError};
+use vcpu_policy_api::snapshot::SnapshotError;
+use verify::Verdict;
+
+use crate::host::Sample;
+
+/// Makes the policy anew: at the start, and after it panicked.
+pub type MakePolicy = Box<dyn Fn() -> Result<Box<dyn Decide>, PolicyError> + Send>;
+
+/// A policy at work. See the [module](self).
+pub struct Engine {
+    collector: Collector,
+    make_policy: MakePolicy,
+    /// `None` after a panic, until the next tick.
+    policy: Option<Box<dyn Decide>>,
+    /// Whether the policy has not decided yet.
+    fresh: bool,
+    plan: Plan,
+}
+
+/// What a tick came to.
+#[derive(Debug)]
+pub struct Decision<'a> {
+    /// What was seen.
+    pub collected: Collected<'a>,
+    /// What the policy wants.
+    pub plan: &'a Plan,
+    /// What of it may be done.
+    pub verdict: Verdict<'a>,
+}
+
+/// Why a tick came to nothing.
+#[derive(Debug, Error)]
+pub enum TickError {
+    /// The host said something impossible of itself.
+    #[error("the host's statistics make no sense")]
+    Snapshot(#[from] SnapshotError),
+    /// The policy gave up, or could not be made anew.
+    #[error("the policy could not decide")]
+    Policy(#[from] PolicyError),
+    /// The policy panicked; it is made anew in the next tick.
+    #[error("the policy panicked: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+}
+
+impl Engine {
+    /// An engine with a policy that `make_policy` makes.
+    ///
+    /// # Errors
+    /// If the policy could not be made.
+    pub fn new(make_policy: MakePolicy, terms: Terms) -> Result<Self, PolicyError> {
+        let policy = Some(make_policy()?);
+        Ok(Self {
+            collector: Collector::new(terms),
+            make_policy,
+            policy,
+            fresh: true,
+            plan: Plan::new(),
+        })
+    }
+
+    /// Tells the engine that samples are missing: the next one is a baseline again.
+    pub fn interrupt(&mut self) {
+        self.collector.interrupt();
+    }
+
+    /// Decides on the time between the sample before and this one; `None` for a baseline.
+    ///
+    /// # Errors
+    /// If there is no decision. The next tick may be tried all the same.
+    pub fn decide(&mut self, sample: &Sample) -> Result<Option<Decision<'_>>, TickError> {
+        let Some(collected) = self.collector.collect(sample, self.fresh)? else {
+            return Ok(None);
+        };
+        self.plan.clear();
+        let mut policy = match self.policy.take() {
+            Some(policy) => policy,
+            None => (self.make_policy)()?,
+        };
+        let plan = &mut self.plan;
+        // A panic may leave the policy half-way through a change, so it is dropped with its state, and the plan with it.
+        let decided = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let result = policy.decide(&collected.snapshot, plan);
+            (policy, result)
+        }));
+        let (policy, result) = decided.map_err(|payload| {
+            self.fresh = true;
+            TickError::Panicked {
+                message: panic_message(payload.as_ref()),
+            }
+        })?;
+        self.policy = Some(policy);
+        self.fresh = false;
+        result?;
+        let plan = &self.plan;
+        Ok(Some(Decision {
+            verdict: verify::verify(&collected.snapshot, plan),
+            collected,
+            plan,
+        }))
+    }
+}
+
+fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}

@@ -4,6 +4,8 @@
 //! between two readings is the engine's business ([`crate::engine::collect`]). Only [`Host::sample`] and [`Host::pin`]
 //! touch the world.
 
+pub mod watched;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;

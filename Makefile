@@ -1,0 +1,42 @@
+# Two commands: `make demo` shows what the scheduler does, `make test` runs everything that CI runs.
+# Both install what is missing first, and say so. `make help` lists the rest.
+
+CARGO ?= cargo
+SCENARIOS := testdata/scenarios
+DEMO := target/release/vcpu-scheduler simulate
+
+.PHONY: help demo test setup-build setup-test fmt clippy doc unit bench clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: setup-build ## Build, and show the main job on a simulated host
+	@$(CARGO) build --release --quiet
+	@scripts/demo target/release/vcpu-scheduler
+
+test: setup-test fmt clippy doc unit ## Everything that CI runs: format, lints, docs, all tests
+	@echo 'make test: everything passed'
+
+setup-build:
+	@scripts/setup build
+
+setup-test:
+	@scripts/setup test
+
+fmt: ## Check the format
+	$(CARGO) fmt --all --check
+
+clippy: ## Check the lints
+	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+
+doc: ## Check the documentation
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --all-features --no-deps --locked --quiet
+
+unit: ## Run all tests: unit, property, snapshot and live ones
+	INSTA_UPDATE=no $(CARGO) test --workspace --all-features --locked
+
+bench: ## Run the benchmarks
+	$(CARGO) bench --workspace
+
+clean: ## Remove what was built
+	$(CARGO) clean

@@ -1,0 +1,53 @@
+//! Carrying out what the verifier let pass.
+//!
+//! In go the accepted actions of a tick; out comes what happened to each. Actions are carried out in plan order, one
+//! call a pin. A pin that fails costs itself alone, unless the failure says that no other can succeed: then the rest is
+//! left undone.
+
+use tracing::trace;
+use vcpu_policy_api::ids::Index;
+use vcpu_policy_api::plan::{Action, NamedAction};
+
+use super::collect::Collected;
+use crate::host::{Host, PinError};
+
+/// What became of the actions of a tick.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Carried out.
+    pub pinned: Vec<NamedAction>,
+    /// Tried without success.
+    pub failed: Vec<Failed>,
+    /// Not even tried, because of the last failure.
+    pub untried: usize,
+}
+
+/// A pin that did not come about.
+#[derive(Debug)]
+pub struct Failed {
+    /// What was to be done.
+    pub action: NamedAction,
+    /// Why it was not.
+    pub error: PinError,
+}
+
+/// Pins, in order, what `actions` ask for.
+pub fn apply(host: &mut dyn Host, collected: &Collected<'_>, actions: &[Action<'_>]) -> Applied {
+    let mut applied = Applied::default();
+    for (at, action) in actions.iter().enumerate() {
+        let named = NamedAction::new(&collected.snapshot, action);
+        trace!(domain = named.domain, vcpu = named.vcpu, cpus = %named.cpus, "calling pin");
+        match host.pin(&collected.keys[action.vcpu.index()], &named.cpus) {
+            Ok(()) => applied.pinned.push(named),
+            Err(error) => {
+                let hopeless = matches!(error, PinError::Host(_) | PinError::Forbidden { .. });
+                applied.failed.push(Failed { action: named, error });
+                if hopeless {
+                    applied.untried = actions.len() - at - 1;
+                    break;
+                }
+            }
+        }
+    }
+    applied
+}

@@ -1,0 +1,311 @@
+//! The loop on a host that does what a script says.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use vcpu_policy_api::cpuset::{CpuSet, OsCpuSet};
+use vcpu_policy_api::ids::{CpuIx, OsCpuId};
+use vcpu_policy_api::plan::Plan;
+use vcpu_policy_api::policy::{Decide, PolicyError};
+use vcpu_policy_api::snapshot::{Snapshot, Vcpu};
+use vcpu_policy_api::topology::Topology;
+
+use super::*;
+use crate::engine::collect::Terms;
+use crate::engine::stop::Stopper;
+use crate::host::{Definition, DomainSample, DomainUuid, Instance, VcpuKey, VcpuSample};
+
+const SETTINGS: Settings = Settings {
+    interval: Duration::from_millis(1),
+    once: false,
+    dry_run: false,
+};
+
+/// What the host does when it is asked next.
+enum Step {
+    Sample,
+    Lost,
+}
+
+/// One guest with two vCPUs on CPU 0; requests the stop when the script is at its end.
+struct Scripted {
+    steps: VecDeque<Step>,
+    pin: fn() -> Result<(), PinError>,
+    pins: Vec<(u32, OsCpuSet)>,
+    topology: Arc<Topology>,
+    definition: Arc<Definition>,
+    seconds: u64,
+    stopper: Option<Stopper>,
+}
+
+impl Scripted {
+    fn new(steps: impl IntoIterator<Item = Step>, stopper: Stopper) -> Self {
+        Self {
+            steps: steps.into_iter().collect(),
+            pin: || Ok(()),
+            pins: Vec::new(),
+            topology: Arc::new(Topology::uniform(1, 1, 2, 1).expect("valid")),
+            definition: Arc::default(),
+            seconds: 0,
+            stopper: Some(stopper),
+        }
+    }
+}
+
+impl Host for Scripted {
+    fn sample(&mut self) -> Result<Sample, HostError> {
+        self.seconds += 1;
+        let read_at_ns = self.seconds * 1_000_000_000;
+        let Some(step) = self.steps.pop_front() else {
+            self.stopper = None;
+            return Err(HostError::Stopped);
+        };
+        if matches!(step, Step::Lost) {
+            return Err(HostError::Lost {
+                operation: "reading".to_owned(),
+                source: "broken".into(),
+            });
+        }
+        let vcpu = |number: u32| {
+            let pinned = self.pins.iter().rev().find(|pin| pin.0 == number);
+            VcpuSample {
+                number,
+                read_at_ns,
+                run_ns: read_at_ns / 2,
+                delay_ns: None,
+                last_cpu: Some(OsCpuId(0)),
+                affinity: pinned.map_or_else(|| OsCpuSet::first(2), |pin| pin.1.clone()),
+            }
+        };
+        let domain = DomainSample {
+            uuid: DomainUuid([1; 16]),
+            instance: Instance(1),
+            name: "vm".into(),
+            definition: Arc::clone(&self.definition),
+            vcpus: vec![vcpu(0), vcpu(1)],
+        };
+        Ok(Sample {
+            read_at_ns,
+            topology: Arc::clone(&self.topology),
+            domains: vec![domain],
+        })
+    }
+
+    fn pin(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
+        (self.pin)()?;
+        self.pins.push((vcpu.number, cpus.clone()));
+        Ok(())
+    }
+}
+
+/// Pins the first vCPU to CPU 1; panics in the ticks it is told to; remembers what it saw.
+struct Pinner {
+    panics: &'static [u64],
+    seen: Arc<Mutex<Vec<(u64, bool)>>>,
+}
+
+impl Decide for Pinner {
+    fn decide(&mut self, snapshot: &Snapshot<'_>, plan: &mut Plan) -> Result<(), PolicyError> {
+        self.seen
+            .lock()
+            .expect("not poisoned")
+            .push((snapshot.tick(), snapshot.is_fresh()));
+        assert!(!self.panics.contains(&snapshot.tick()), "as told");
+        if let Some(vcpu) = snapshot.vcpus().find(Vcpu::is_movable) {
+            let cpus: CpuSet = [CpuIx(1)].into_iter().collect();
+            if vcpu.affinity() != cpus.as_ref() {
+                plan.pin(vcpu.ix(), cpus.as_ref(), "test", 1.0);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Trial {
+    host: Scripted,
+    stop: Stop,
+    panics: &'static [u64],
+    seen: Arc<Mutex<Vec<(u64, bool)>>>,
+    proposals: usize,
+}
+
+impl Trial {
+    fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        let (stopper, stop) = Stop::new();
+        Self {
+            host: Scripted::new(steps, stopper),
+            stop,
+            panics: &[],
+            seen: Arc::default(),
+            proposals: 0,
+        }
+    }
+
+    fn run(&mut self, settings: Settings) -> Result<Totals, DaemonError> {
+        let (panics, seen) = (self.panics, Arc::clone(&self.seen));
+        let make = move || {
+            Ok(Box::new(Pinner {
+                panics,
+                seen: Arc::clone(&seen),
+            }) as Box<dyn Decide>)
+        };
+        let mut engine = Engine::new(Box::new(make), Terms::default()).expect("made");
+        let proposals = &mut self.proposals;
+        run(&mut self.host, &mut engine, &self.stop, settings, &mut |_| {
+            *proposals += 1
+        })
+    }
+
+    fn seen(&self) -> Vec<(u64, bool)> {
+        self.seen.lock().expect("not poisoned").clone()
+    }
+}
+
+fn samples(count: usize) -> impl Iterator<Item = Step> {
+    std::iter::repeat_with(|| Step::Sample).take(count)
+}
+
+#[test]
+fn the_loop_decides_and_pins_until_it_is_told_to_stop() {
+    let mut trial = Trial::new(samples(4));
+    assert_eq!(
+        trial.run(SETTINGS).expect("stopped"),
+        Totals { ticks: 3, pins: 1 }
+    );
+    assert_eq!(trial.host.pins, [(0, "1".parse().expect("a CPU list"))]);
+    assert_eq!(trial.seen(), [(1, true), (2, false), (3, false)]);
+}
+
+#[test]
+fn once_is_a_baseline_and_one_tick() {
+    let mut trial = Trial::new(samples(9));
+    assert_eq!(
+        trial
+            .run(Settings {
+                once: true,
+                ..SETTINGS
+            })
+            .expect("done"),
+        Totals { ticks: 1, pins: 1 }
+    );
+    assert_eq!(trial.host.steps.len(), 7);
+}
+
+#[test]
+fn a_dry_run_pins_nothing_and_says_the_same_thing_once() {
+    let mut trial = Trial::new(samples(5));
+    assert_eq!(
+        trial
+            .run(Settings {
+                dry_run: true,
+                ..SETTINGS
+            })
+            .expect("stopped"),
+        Totals { ticks: 4, pins: 0 }
+    );
+    assert_eq!((trial.host.pins.len(), trial.proposals), (0, 1));
+}
+
+#[test]
+fn nothing_is_decided_on_counters_from_before_an_interruption() {
+    let steps = samples(2).chain([Step::Lost]).chain(samples(2));
+    let mut trial = Trial::new(steps);
+    trial.run(SETTINGS).expect("stopped");
+    assert_eq!(
+        trial.seen(),
+        [(1, true), (4, false)],
+        "tick 3 has no counters to compare with"
+    );
+}
+
+#[test]
+fn a_panic_costs_one_tick_and_the_state_of_the_policy() {
+    let mut trial = Trial {
+        panics: &[2],
+        ..Trial::new(samples(5))
+    };
+    assert_eq!(trial.run(SETTINGS).expect("stopped").ticks, 3);
+    assert_eq!(trial.seen(), [(1, true), (2, false), (3, true), (4, false)]);
+}
+
+#[test]
+fn a_host_that_permits_no_pin_ends_the_loop() {
+    let mut trial = Trial::new(samples(9));
+    trial.host.pin = || {
+        Err(PinError::Forbidden {
+            source: "read only".into(),
+        })
+    };
+    assert!(matches!(trial.run(SETTINGS), Err(DaemonError::Forbidden(_))));
+    assert_eq!(trial.host.steps.len(), 7, "no tick after the first");
+}
+
+#[test]
+fn a_vcpu_that_vanished_before_its_pin_costs_nothing() {
+    let mut trial = Trial::new(samples(4));
+    trial.host.pin = || Err(PinError::Gone);
+    assert_eq!(
+        trial.run(SETTINGS).expect("stopped"),
+        Totals { ticks: 3, pins: 0 }
+    );
+    let mut trial = Trial::new(samples(4));
+    trial.host.pin = || Err(PinError::Gone);
+    assert!(
+        trial
+            .run(Settings {
+                once: true,
+                ..SETTINGS
+            })
+            .is_ok()
+    );
+}
+
+#[test]
+fn once_fails_where_its_pins_fail() {
+    let mut trial = Trial::new(samples(4));
+    trial.host.pin = || Err(PinError::Refused { source: "no".into() });
+    assert!(matches!(
+        trial.run(Settings {
+            once: true,
+            ..SETTINGS
+        }),
+        Err(DaemonError::Pins {
+            failed: 1,
+            all: 1,
+            ..
+        })
+    ));
+    assert!(trial.run(SETTINGS).is_ok(), "the daemon goes on all the same");
+}
+
+#[test]
+fn a_late_tick_skips_points_and_keeps_the_grid() {
+    let grid = Grid::new(Duration::from_secs(5));
+    let after = |seconds: f64| grid.begun + Duration::from_secs_f64(seconds);
+    for (now, next) in [
+        (0.0, 5.0),
+        (0.25, 5.0),
+        (4.75, 5.0),
+        (5.0, 10.0),
+        (12.5, 15.0),
+        (29.0, 30.0),
+    ] {
+        assert_eq!(grid.next(after(now), None), after(next));
+    }
+    assert_eq!(grid.next(grid.begun, Some(Duration::from_secs(8))), after(10.0));
+}
+
+#[test]
+fn the_wait_for_a_lost_host_grows_to_a_minute() {
+    let mut troubles = Troubles::default();
+    let lost = HostError::Lost {
+        operation: "test".to_owned(),
+        source: "broken".into(),
+    };
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        troubles.host(&lost);
+        waits.extend(troubles.backoff().map(|wait| wait.as_secs()));
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+}
