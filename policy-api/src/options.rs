@@ -22,7 +22,7 @@ pub enum OptionsError {
         source: Option<yaml::YamlError>,
     },
     /// A key that the policy does not have.
-    #[error("policy {policy} has no option \"{key}\"{}; {}", nearest(.suggestion.as_ref()), list(.known))]
+    #[error("policy {policy} has no option \"{key}\"{}; {}", did_you_mean(.suggestion.as_deref()), list(.known))]
     Unknown {
         /// The policy's name.
         policy: &'static str,
@@ -52,9 +52,10 @@ pub enum OptionsError {
     },
 }
 
-fn nearest(suggestion: Option<&String>) -> String {
+/// How an error about an unknown word names the known one that is most like it (see [`closest`]); empty if none is.
+pub fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion
-        .map(|key| format!(" (did you mean \"{key}\"?)"))
+        .map(|word| format!(" (did you mean \"{word}\"?)"))
         .unwrap_or_default()
 }
 

@@ -166,7 +166,7 @@ fn seen(snapshot: &Snapshot<'_>) -> String {
         snapshot.is_fresh()
     );
     for cpu in snapshot.cpus() {
-        write!(text, "{cpu:?}\n").expect("text grows");
+        writeln!(text, "{cpu:?}").expect("text grows");
     }
     text.extend(
         snapshot
@@ -189,9 +189,9 @@ fn seen(snapshot: &Snapshot<'_>) -> String {
     }
     for domain in snapshot.domains() {
         let (name, uuid) = (domain.name(), domain.uuid());
-        write!(
+        writeln!(
             text,
-            "{name} {uuid:?} {} {:?} {:?}\n",
+            "{name} {uuid:?} {} {:?} {:?}",
             domain.is_managed(),
             domain.memory_node(),
             domain.weight()
@@ -199,9 +199,9 @@ fn seen(snapshot: &Snapshot<'_>) -> String {
         .expect("text grows");
     }
     for vcpu in snapshot.vcpus() {
-        write!(
+        writeln!(
             text,
-            "{vcpu} {:?} {} {} {} {} {} {:?} {:?}\n",
+            "{vcpu} {:?} {} {} {} {} {} {:?} {:?}",
             vcpu.cpu(),
             list(vcpu.affinity()),
             list(vcpu.allowed()),
