@@ -157,7 +157,7 @@ impl FloorCharBoundary for str {
 
 /// What a snapshot's pCPU loads would be after `plan`, as far as that can be foretold: the load of a vCPU that is
 /// pinned to one CPU counts there; of one that is given several, where it counts now if that is among them, else in
-/// equal parts on all of them. Indexed by [`crate::ids::CpuIx`]; percent of a pCPU.
+/// equal parts on all of them. Never below 0, whatever rounding does. Indexed by [`crate::ids::CpuIx`]; percent of a pCPU.
 ///
 /// Actions whose vCPU or CPUs do not exist are left out; of several for one vCPU, the last one holds.
 pub fn projected_loads<'p>(snapshot: &Snapshot<'_>, actions: impl Iterator<Item = Action<'p>>) -> Vec<f64> {
@@ -181,7 +181,7 @@ pub fn projected_loads<'p>(snapshot: &Snapshot<'_>, actions: impl Iterator<Item 
             continue;
         }
         if let Some(cpu) = vcpu.cpu() {
-            loads[cpu.index()] -= load;
+            loads[cpu.index()] = (loads[cpu.index()] - load).max(0.0);
         }
         #[expect(clippy::cast_precision_loss, reason = "a host has far fewer than 2^52 pCPUs")]
         let share = load / action.cpus.len() as f64;

@@ -52,7 +52,9 @@ impl fmt::Display for Move<'_> {
 pub(super) enum Stay<'s> {
     /// There are fewer than two managed pCPUs.
     NowhereToGo { managed: usize },
-    /// No vCPU has a known load, or there is none.
+    /// There is no vCPU.
+    NoVcpu,
+    /// No vCPU has a known load.
     NoLoad,
     /// The loads, or their squares, are beyond what numbers can hold.
     Immense,
@@ -81,6 +83,7 @@ impl fmt::Display for Stay<'_> {
         match self {
             Self::NowhereToGo { managed: 0 } => f.write_str("no cpu is managed: there is nothing to balance"),
             Self::NowhereToGo { .. } => f.write_str("only one cpu is managed: there is nowhere to move to"),
+            Self::NoVcpu => f.write_str("there is no vCPU"),
             Self::NoLoad => f.write_str("no vCPU has a known load yet"),
             Self::Immense => f.write_str("the loads are too large to be compared"),
             // The deviation to the hundredth, the threshold as it was written.
@@ -106,11 +109,12 @@ impl fmt::Display for Stay<'_> {
             } => write!(
                 f,
                 "moving {victim} ({moved:.1} %) from cpu {} to cpu {} would not lower stddev {stddev:.2}: \
-                 cpu {} would carry {:.1} %, and the busiest carries {:.1} %",
+                 cpu {} would carry {:.1} %, and cpu {} carries {:.1} % now",
                 source.os_id,
                 target.os_id,
                 target.os_id,
                 target.load + moved,
+                source.os_id,
                 source.load
             ),
         }
