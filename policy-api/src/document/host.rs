@@ -180,7 +180,7 @@ impl HostShape {
     }
 
     /// The loads of what is not a vCPU, by the kernel's CPU number; percent of a pCPU.
-    pub(super) fn background(&self) -> impl Iterator<Item = (OsCpuId, f64)> + '_ {
+    pub fn background(&self) -> impl Iterator<Item = (OsCpuId, f64)> + '_ {
         let listed = if let Some(Cpus::List(list)) = &self.cpus {
             list.as_slice()
         } else {
@@ -271,7 +271,8 @@ impl HostShape {
         topology.cpus().iter().map(document).collect()
     }
 
-    fn sites(&self) -> Vec<CpuSite> {
+    /// Every CPU of the host, online or not.
+    pub fn sites(&self) -> Vec<CpuSite> {
         if let Some(Cpus::List(list)) = &self.cpus {
             // A core of its own for each CPU that names none: labels that no stated core can have.
             let labels_of_their_own = list
@@ -312,7 +313,8 @@ impl HostShape {
         ids
     }
 
-    fn stated_distances(&self) -> Distances {
+    /// The distances between NUMA nodes that the file states.
+    pub fn stated_distances(&self) -> Distances {
         let ids = self.node_ids();
         let rows = ids.iter().zip(self.distances.iter().flatten());
         rows.flat_map(|(&from, row)| {
