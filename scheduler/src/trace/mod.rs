@@ -1,0 +1,3 @@
+//! Recorded CPU traces as files.
+
+pub mod wide_csv;
