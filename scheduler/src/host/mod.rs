@@ -4,6 +4,7 @@
 //! between two readings is the engine's business ([`crate::engine::collect`]). Only [`Host::sample`] and [`Host::pin`]
 //! touch the world.
 
+pub mod simulated;
 pub mod watched;
 
 use std::collections::BTreeMap;

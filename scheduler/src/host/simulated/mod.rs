@@ -1,0 +1,400 @@
+//! A host that is not there: guests and their loads from a [scenario file](scenario), shared out by arithmetic.
+//!
+//! It stands behind the same [`Host`] trait as a real one, so that what a policy does here is what it would do there. In
+//! goes a [`Scenario`]; what comes out of [`Host::sample`] are counters, and what goes in by [`Host::pin`] takes effect
+//! from the next interval on. Nothing reads a clock and nothing sleeps.
+//!
+//! **Time.** The first sample is the baseline, tick 0. Each further one lets one interval pass. An event at tick n acts
+//! right after sample n-1, so the interval that ends with sample n is the first to feel it. Samples lie on a grid; where
+//! slow calls have run over it, the next sample is at its next point. A failed sample is a tick too: time and guests go
+//! on.
+//!
+//! **Service.** In each interval a vCPU wants what its domain's load and noise say, 0 to 100 percent of a pCPU, and gets
+//! the [max-min fair share](fair_share). Wants do not carry over, and do not depend on what was pinned: two policies meet the
+//! same guests and the same noise. `wait` is the part of what it wanted that it did not get, 100 (1 - served / wanted)
+//! percent of the interval. So usage is censored as on a real host: four hogs on one pCPU read 25 % each.
+//!
+//! **Attribution.** Of each vCPU the host says only [where it ran last](attribution). One that wanted nothing stays where
+//! it was.
+//!
+//! **Guests.** They come in the order of the file, created ones behind. A guest that is destroyed and created again has
+//! the same UUID and another instance. A paused guest wants nothing. A reboot is what it is under libvirt: the QEMU process
+//! stays, with it threads, counters and pins, so there is nothing to see. Plugged vCPUs have the affinity of the stored
+//! definition, or all CPUs; unplugged ones are gone from the sample. The stored definition never changes by a pin.
+//!
+//! **CPUs.** A CPU that goes offline leaves every affinity as it was stated; a vCPU of which no CPU is left online runs
+//! anywhere. Background load of a CPU, where the scenario states it, is served before any guest.
+//!
+//! **Faults.** `call: pin`: pins of a domain fail for so many ticks, as a busy domain's do ([`PinError::Busy`]) or as ones
+//! that the host refuses ([`PinError::Refused`]). `call: sample`: samples fail ([`HostError::Failed`]). `call: disconnect`:
+//! every call fails ([`HostError::Lost`]). `call: slow`: every call takes so long in simulated time; counters are read at
+//! the end of a slow sample and say so.
+//!
+//! [`HostError::Failed`]: super::HostError::Failed
+//! [`HostError::Lost`]: super::HostError::Lost
+
+mod attribution;
+mod chance;
+mod fair_share;
+mod fault;
+mod guest;
+pub mod scenario;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vcpu_policy_api::cpuset::{CpuSet, OsCpuSet};
+use vcpu_policy_api::ids::{Index, OsCpuId};
+use vcpu_policy_api::topology::{CpuSite, Distances, Topology};
+
+use self::chance::{Chance, Purpose};
+use self::fair_share::Group;
+use self::fault::Faults;
+use self::guest::{Demand, Guest};
+use self::scenario::{Action, DomainSpec};
+pub use self::scenario::{Scenario, ScenarioError};
+use super::{Definition, Host, HostError, Instance, PinError, Sample, VcpuKey};
+
+/// A host that a scenario describes. See the [module](self).
+#[derive(Debug)]
+pub struct SimulatedHost {
+    scenario: Scenario,
+    sites: Vec<CpuSite>,
+    distances: Distances,
+    present: OsCpuSet,
+    topology: Arc<Topology>,
+    guests: Vec<Guest>,
+    starts: u64,
+    faults: Faults,
+    /// The tick of the next sample.
+    next_tick: u64,
+    /// How many of the scenario's events have acted.
+    acted: usize,
+    now: Duration,
+    wanted_total: f64,
+    served_total: f64,
+}
+
+impl SimulatedHost {
+    /// The host as the scenario finds it.
+    pub fn new(scenario: Scenario) -> Self {
+        let topology = Arc::clone(&scenario.topology);
+        let mut host = Self {
+            sites: scenario.host.sites(),
+            distances: scenario.host.stated_distances(),
+            present: scenario::present_cpus(&topology),
+            topology,
+            guests: Vec::new(),
+            starts: 0,
+            faults: Faults::default(),
+            next_tick: 0,
+            acted: 0,
+            now: Duration::ZERO,
+            wanted_total: 0.0,
+            served_total: 0.0,
+            scenario,
+        };
+        for spec in host.scenario.domains.clone() {
+            host.start(&spec);
+        }
+        host
+    }
+
+    /// The scenario.
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// The host's CPUs, online or not.
+    pub fn present_cpus(&self) -> &OsCpuSet {
+        &self.present
+    }
+
+    /// The simulated time since the baseline: later than the last sample by what slow calls have taken since.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// What all vCPUs have wanted, summed over all ticks so far; percent of a pCPU.
+    pub fn wanted_total(&self) -> f64 {
+        self.wanted_total
+    }
+
+    /// What they got of it.
+    pub fn served_total(&self) -> f64 {
+        self.served_total
+    }
+
+    fn start(&mut self, spec: &DomainSpec) {
+        for (copy, name) in spec.names().enumerate() {
+            self.starts += 1;
+            let instance = Instance(self.starts);
+            let guest = Guest::start(
+                spec,
+                (copy, &name),
+                instance,
+                &self.present,
+                &self.scenario.traces,
+            );
+            self.guests.push(guest);
+        }
+    }
+
+    /// Lets what is due in a tick happen.
+    fn act(&mut self, tick: u64) {
+        self.faults.end(tick);
+        while let Some(event) = self.scenario.events.get(self.acted)
+            && u64::from(event.at) <= tick
+        {
+            let action = event.action.clone();
+            self.acted += 1;
+            self.happen(tick, &action);
+        }
+    }
+
+    fn happen(&mut self, tick: u64, action: &Action) {
+        match action {
+            Action::Create(spec) => self.start(spec),
+            Action::Destroy(domain) => self.guests.retain(|guest| !domain.matches(&guest.name)),
+            Action::Pause(domain) => self.each(domain, |guest| guest.paused = true),
+            Action::Resume(domain) => self.each(domain, |guest| guest.paused = false),
+            // Under libvirt, the process and all that the host knows of it outlive a reboot.
+            Action::Reboot(_) => {}
+            Action::Load(change) => {
+                self.each(&change.domain, |guest| {
+                    guest.demand = Demand::Constant(change.percent.get());
+                });
+            }
+            Action::Pin(pin) => self.each(&pin.domain, |guest| {
+                if let Some(vcpu) = guest.vcpus.get_mut(pin.vcpu as usize) {
+                    vcpu.affinity.clone_from(&pin.cpus);
+                }
+            }),
+            Action::Vcpus(change) => {
+                let present = self.present.clone();
+                self.each(&change.domain, |guest| {
+                    guest.plug(change.count.get() as usize, &present);
+                });
+            }
+            Action::Cpuset(change) => self.each(&change.domain, |guest| {
+                guest.definition = Arc::new(Definition {
+                    cpuset: Some(change.cpus.clone()),
+                    ..Definition::clone(&guest.definition)
+                });
+            }),
+            Action::Offline(cpus) => self.switch(cpus, false),
+            Action::Online(cpus) => self.switch(cpus, true),
+            Action::Fail(fault) => self.faults.begin(tick, fault),
+        }
+    }
+
+    fn each(&mut self, domain: &scenario::Pattern, act: impl Fn(&mut Guest)) {
+        self.guests
+            .iter_mut()
+            .filter(|guest| domain.matches(&guest.name))
+            .for_each(act);
+    }
+
+    fn switch(&mut self, cpus: &OsCpuSet, online: bool) {
+        let mut changed = false;
+        for site in self.sites.iter_mut().filter(|site| cpus.contains(site.os_id)) {
+            changed |= site.online != online;
+            site.online = online;
+        }
+        if changed {
+            let topology = Topology::new(self.sites.clone(), &self.distances);
+            self.topology = Arc::new(topology.expect("the scenario's check leaves a CPU online"));
+        }
+    }
+
+    /// Shares the CPUs out for a tick.
+    fn share(&mut self, tick: u64) {
+        let interval = self.scenario.interval;
+        let chance = Chance::new(self.scenario.seed, tick);
+        let begin = interval.saturating_mul(u32::try_from(tick - 1).unwrap_or(u32::MAX));
+        for guest in &mut self.guests {
+            guest.want(tick, begin, chance);
+        }
+        let capacities = self.capacities();
+        let mut places = Places::new(&self.topology);
+        let group_of: Vec<usize> = self
+            .vcpus()
+            .map(|vcpu| places.group(&vcpu.affinity, vcpu.wanted))
+            .collect();
+        let mut groups = places.groups;
+        for group in &mut groups {
+            group.wants.sort_unstable_by(f64::total_cmp);
+        }
+        let levels = fair_share::levels(&capacities, &groups);
+        let totals: Vec<f64> = groups
+            .iter()
+            .zip(&levels)
+            .map(|(group, &level)| {
+                group
+                    .wants
+                    .iter()
+                    .map(|&want| fair_share::served(want, level))
+                    .sum()
+            })
+            .collect();
+        let odds = attribution::spread(&capacities, &groups, &totals);
+        let mut group_of = group_of.into_iter();
+        for guest in &mut self.guests {
+            for ((vcpu, number), group) in guest.vcpus.iter_mut().zip(0..).zip(group_of.by_ref()) {
+                vcpu.served = fair_share::served(vcpu.wanted, levels[group]);
+                self.wanted_total += vcpu.wanted;
+                self.served_total += vcpu.served;
+                if vcpu.wanted > 0.0 {
+                    let draw = chance.uniform(Purpose::LastCpu, guest.uuid, number);
+                    vcpu.last_cpu = Some(self.topology.cpus()[odds[group].pick(draw).index()].os_id);
+                }
+            }
+        }
+    }
+
+    /// What each CPU has for guests.
+    fn capacities(&self) -> Vec<f64> {
+        let background: BTreeMap<OsCpuId, f64> = self.scenario.host.background().collect();
+        let cpus = self.topology.cpus().iter();
+        cpus.map(|cpu| (cpu.capacity - background.get(&cpu.os_id).copied().unwrap_or(0.0)).max(0.0))
+            .collect()
+    }
+
+    fn vcpus(&self) -> impl Iterator<Item = &guest::Vcpu> {
+        self.guests.iter().flat_map(|guest| &guest.vcpus)
+    }
+
+    /// Lets time pass as this tick is shared out.
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.saturating_add(time);
+        for guest in &mut self.guests {
+            for vcpu in &mut guest.vcpus {
+                vcpu.run(time);
+            }
+        }
+    }
+
+    /// The time to the next point of the grid of samples.
+    fn time_to_next_sample(&self) -> Duration {
+        let interval = self.scenario.interval.as_nanos();
+        let into_it = self.now.as_nanos() % interval;
+        nanoseconds_to_duration(interval - into_it)
+    }
+
+    /// The time that a call takes.
+    fn call(&mut self) {
+        let duration = self.faults.duration_of_a_call();
+        if !duration.is_zero() {
+            self.pass(duration);
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Host for SimulatedHost {
+    fn sample(&mut self) -> Result<Sample, HostError> {
+        let tick = self.next_tick;
+        self.next_tick += 1;
+        if tick > 0 {
+            self.act(tick);
+            self.share(tick);
+            self.pass(self.time_to_next_sample());
+        }
+        let read_at_ns = self.now_ns();
+        self.call();
+        self.faults.check_sample()?;
+        let counters_read_at_ns = self.now_ns();
+        Ok(Sample {
+            read_at_ns,
+            topology: Arc::clone(&self.topology),
+            domains: self
+                .guests
+                .iter()
+                .map(|guest| guest.sample(counters_read_at_ns))
+                .collect(),
+        })
+    }
+
+    fn pin(&mut self, key: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
+        self.call();
+        self.faults.check_connection()?;
+        let guest = self
+            .guests
+            .iter_mut()
+            .find(|guest| guest.uuid == key.domain && guest.instance == key.instance)
+            .ok_or(PinError::Gone)?;
+        let vcpu = guest.vcpus.get_mut(key.number as usize).ok_or(PinError::Gone)?;
+        self.faults.check_pin(&guest.name)?;
+        if let Some(cpu) = cpus.iter().find(|&cpu| !self.present.contains(cpu)) {
+            return Err(PinError::Refused {
+                source: format!("the host has no CPU {cpu}; it has {}", self.present).into(),
+            });
+        }
+        if !cpus.iter().any(|cpu| self.topology.cpu_by_os_id(cpu).is_some()) {
+            return Err(PinError::Refused {
+                source: format!(
+                    "none of CPUs {cpus} is online; online are {}",
+                    self.topology.online()
+                )
+                .into(),
+            });
+        }
+        vcpu.affinity.clone_from(cpus);
+        Ok(())
+    }
+}
+
+/// The sets of CPUs that vCPUs may run on.
+struct Places<'a> {
+    topology: &'a Topology,
+    anywhere: CpuSet,
+    by_affinity: BTreeMap<OsCpuSet, usize>,
+    by_rows: BTreeMap<CpuSet, usize>,
+    groups: Vec<Group>,
+}
+
+impl<'a> Places<'a> {
+    fn new(topology: &'a Topology) -> Self {
+        Self {
+            topology,
+            anywhere: CpuSet::first(topology.cpus().len()),
+            by_affinity: BTreeMap::new(),
+            by_rows: BTreeMap::new(),
+            groups: Vec::new(),
+        }
+    }
+
+    /// Puts a vCPU into its group.
+    fn group(&mut self, affinity: &OsCpuSet, want: f64) -> usize {
+        let at = if let Some(&at) = self.by_affinity.get(affinity) {
+            at
+        } else {
+            let mut rows = self.topology.rows(affinity);
+            if rows.is_empty() {
+                rows.clone_from(&self.anywhere);
+            }
+            let at = *self.by_rows.entry(rows.clone()).or_insert_with(|| {
+                self.groups.push(Group {
+                    cpus: rows,
+                    wants: Vec::new(),
+                });
+                self.groups.len() - 1
+            });
+            self.by_affinity.insert(affinity.clone(), at);
+            at
+        };
+        self.groups[at].wants.push(want);
+        at
+    }
+}
+
+fn nanoseconds_to_duration(nanoseconds: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests;
