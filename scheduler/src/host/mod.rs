@@ -4,6 +4,8 @@
 //! between two readings is the engine's business ([`crate::engine::collect`]). Only [`Host::sample`] and [`Host::pin`]
 //! touch the world.
 
+pub mod libvirt;
+pub mod procfs;
 pub mod simulated;
 pub mod watched;
 

@@ -1,0 +1,323 @@
+//! Where a domain's counters come from. This choice is made here and nowhere else.
+//!
+//! There are two sources, and one of them is chosen for each running domain when it is first read:
+//!
+//! - **The kernel**, where QEMU runs on this machine and its threads can be read ([`crate::host::procfs`]): exact to
+//!   the nanosecond, with the waiting time, at the cost of a few reads from `/proc` a vCPU and no call to libvirt.
+//! - **libvirt** everywhere else: one `virDomainGetVcpus` a domain, with run times in steps of 10 ms. The waiting
+//!   time takes one more call for all domains. QEMU's monitor is asked for it, so that call costs more than all the
+//!   others together; where it takes too long it is not made again, and waiting times are unknown from then on.
+//!
+//! The two never mix. They count the same thing but round differently, and a difference between one reading of each
+//! is nothing anybody measured. A domain keeps its source for as long as it runs. If the kernel's is lost, the domain
+//! is without vCPUs in that one sample, so that each of them begins anew when it comes back, from whichever source.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info};
+use virt::domain::Domain;
+
+use super::error::LibvirtError;
+use super::ffi::{self, Connection, CpuMap, Delays, VcpuState};
+use crate::host::procfs::{VcpuThreads, was_started_with};
+use crate::host::{DomainUuid, VcpuSample};
+
+/// How long the call for all waiting times may take, once, before it is given up for good.
+const DELAYS_LIMIT: Duration = Duration::from_millis(250);
+
+/// Where one domain's counters come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// Not yet known: the domain has not been read.
+    Undecided,
+    /// The kernel.
+    Threads(VcpuThreads),
+    /// libvirt.
+    Libvirt,
+}
+
+/// A domain to be read.
+pub(super) struct Subject<'a> {
+    pub(super) domain: &'a Domain,
+    pub(super) uuid: DomainUuid,
+    pub(super) name: &'a str,
+    /// It has no more vCPUs than this.
+    pub(super) most_vcpus: u32,
+}
+
+/// Reads counters.
+#[derive(Debug)]
+pub(super) struct Counters {
+    origin: Instant,
+    /// Where a daemon on this machine keeps the process ids of its guests; empty if the daemon is elsewhere.
+    pid_folders: Vec<PathBuf>,
+    asks_delays: bool,
+}
+
+impl Counters {
+    /// For the guests of the daemon at `uri`.
+    pub(super) fn new(uri: &str) -> Self {
+        Self {
+            origin: Instant::now(),
+            pid_folders: pid_folders(uri, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)),
+            asks_delays: true,
+        }
+    }
+
+    /// Monotonic time since the connection was made.
+    pub(super) fn now_ns(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a domain's waiting times would come from libvirt.
+    pub(super) fn wants_delays(&self, source: &Source) -> bool {
+        match source {
+            Source::Undecided => self.pid_folders.is_empty(),
+            Source::Threads(_) => false,
+            Source::Libvirt => true,
+        }
+    }
+
+    /// The waiting times of all domains; empty if libvirt cannot say.
+    pub(super) fn delays(&mut self, connection: &Connection) -> Delays {
+        if !self.asks_delays {
+            return Delays::new();
+        }
+        let begin = Instant::now();
+        let answer = ffi::delays(connection).map_err(LibvirtError::from);
+        let took = begin.elapsed();
+        match &answer {
+            Err(error) if error.says_unsupported() => {
+                debug!("libvirt cannot tell how long vCPUs wait: {error}");
+                self.asks_delays = false;
+            }
+            Err(error) => debug!("how long vCPUs wait could not be read: {error}"),
+            Ok(_) if took > DELAYS_LIMIT => {
+                info!(
+                    ?took,
+                    "how long vCPUs wait is left out from now on: libvirt takes too long to say"
+                );
+                self.asks_delays = false;
+            }
+            Ok(_) => {}
+        }
+        answer.unwrap_or_default()
+    }
+
+    /// Reads a domain's active vCPUs, ascending, from its source, which is chosen if it is not yet.
+    pub(super) fn read(
+        &self,
+        subject: &Subject<'_>,
+        source: &mut Source,
+        cpus: u32,
+        map: Option<&CpuMap>,
+        delays: &Delays,
+    ) -> Result<Vec<VcpuSample>, LibvirtError> {
+        match source {
+            Source::Libvirt => self.ask(subject, cpus, delays),
+            Source::Threads(threads) => {
+                let read = follow(subject, threads, cpus).and_then(|()| self.look(threads, map));
+                read.or_else(|error| {
+                    debug!(
+                        domain = subject.name,
+                        "its threads cannot be read any more: {error}"
+                    );
+                    *source = Source::Undecided;
+                    Ok(Vec::new())
+                })
+            }
+            Source::Undecided => {
+                let asked = self.ask(subject, cpus, delays)?;
+                if let Some(threads) = self.threads(subject, &asked)
+                    && let Ok(looked) = self.look(&threads, map)
+                    && agree(&asked, &looked)
+                {
+                    *source = Source::Threads(threads);
+                    return Ok(looked);
+                }
+                *source = Source::Libvirt;
+                Ok(asked)
+            }
+        }
+    }
+
+    /// Asks libvirt.
+    fn ask(
+        &self,
+        subject: &Subject<'_>,
+        cpus: u32,
+        delays: &Delays,
+    ) -> Result<Vec<VcpuSample>, LibvirtError> {
+        let asked_ns = self.now_ns();
+        let infos = ffi::vcpus(subject.domain, subject.most_vcpus, cpus)?;
+        // The daemon read the counters at some time between question and answer.
+        let read_at_ns = u64::midpoint(asked_ns, self.now_ns());
+        let mut vcpus: Vec<VcpuSample> = infos
+            .into_iter()
+            .filter(|info| info.state != VcpuState::Offline)
+            .map(|info| VcpuSample {
+                number: info.number,
+                read_at_ns,
+                run_ns: info.cpu_time_ns,
+                delay_ns: delays.get(&(subject.uuid, info.number)).copied(),
+                last_cpu: info.last_cpu,
+                affinity: info.affinity,
+            })
+            .collect();
+        vcpus.sort_by_key(|vcpu| vcpu.number);
+        Ok(vcpus)
+    }
+
+    /// Looks at the threads.
+    fn look(&self, threads: &VcpuThreads, map: Option<&CpuMap>) -> io::Result<Vec<VcpuSample>> {
+        let looked = threads.read().map(|read| {
+            let (number, reading) = read?;
+            let mut affinity = reading.affinity;
+            // The kernel keeps CPUs in a mask that the host does not have or use; libvirt leaves them out.
+            if let Some(map) = map.filter(|map| !map.online.is_empty()) {
+                affinity.intersect(map.online.as_ref());
+            }
+            Ok(VcpuSample {
+                number,
+                read_at_ns: self.now_ns(),
+                run_ns: reading.run_ns,
+                delay_ns: Some(reading.delay_ns),
+                last_cpu: Some(reading.last_cpu),
+                affinity,
+            })
+        });
+        looked.collect()
+    }
+
+    /// The domain's vCPU threads, if its process is on this machine and they can be read. Of the vCPUs, those that
+    /// libvirt does not list are left out.
+    fn threads(&self, subject: &Subject<'_>, asked: &[VcpuSample]) -> Option<VcpuThreads> {
+        let process = self.pid_folders.iter().find_map(|folder| {
+            let pid = fs::read_to_string(folder.join(format!("{}.pid", subject.name))).ok()?;
+            let process = Path::new("/proc").join(pid.trim().parse::<u32>().ok()?.to_string());
+            is_process_of(&process, subject.uuid).then_some(process)
+        })?;
+        let mut threads = VcpuThreads::find(&process)
+            .inspect_err(|error| debug!(domain = subject.name, "its threads cannot be read: {error}"))
+            .ok()?;
+        let listed: BTreeSet<u32> = asked.iter().map(|vcpu| vcpu.number).collect();
+        threads.retain(|number| listed.contains(&number));
+        Some(threads)
+    }
+}
+
+/// Whether this is the QEMU process of the domain: libvirt starts each with its domain's UUID.
+fn is_process_of(process: &Path, uuid: DomainUuid) -> bool {
+    was_started_with(process, &["-uuid", &uuid.to_string()]).unwrap_or(false)
+}
+
+/// Takes note of vCPUs that were plugged in or out. A thread that libvirt does not list, yet, is left for later.
+fn follow(subject: &Subject<'_>, threads: &mut VcpuThreads, cpus: u32) -> io::Result<()> {
+    if threads.update()? {
+        let infos = ffi::vcpus(subject.domain, subject.most_vcpus, cpus)
+            .map_err(|error| io::Error::other(LibvirtError::from(error)))?;
+        let listed: BTreeSet<u32> = infos
+            .iter()
+            .filter(|info| info.state != VcpuState::Offline)
+            .map(|info| info.number)
+            .collect();
+        threads.retain(|number| listed.contains(&number));
+    }
+    Ok(())
+}
+
+/// Whether the kernel's counters are of use where libvirt gave these: each of the vCPUs has a thread, and the kernel
+/// keeps the counters at all (it can be built so that it shows zeros).
+fn agree(asked: &[VcpuSample], looked: &[VcpuSample]) -> bool {
+    asked.len() == looked.len()
+        && asked
+            .iter()
+            .zip(looked)
+            .all(|(asked, looked)| asked.number == looked.number && (asked.run_ns == 0 || looked.run_ns > 0))
+}
+
+/// Where a daemon on this machine that is reached by `uri` keeps its guests' process ids; none if the daemon is, or
+/// may be, on another machine. `runtime` is the user's `$XDG_RUNTIME_DIR`.
+fn pid_folders(uri: &str, runtime: Option<PathBuf>) -> Vec<PathBuf> {
+    let Some((scheme, rest)) = uri.split_once(':') else {
+        return Vec::new();
+    };
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if !matches!(scheme, "qemu" | "qemu+unix") || !path.starts_with("///") {
+        return Vec::new();
+    }
+    let socket = query.split('&').find_map(|option| option.strip_prefix("socket="));
+    let daemon = match (socket, path) {
+        (Some(socket), _) => Path::new(socket).parent().map(Path::to_path_buf),
+        (None, "///system") => Some(PathBuf::from("/run/libvirt")),
+        (None, "///session") => runtime.map(|runtime| runtime.join("libvirt")),
+        (None, _) => None,
+    };
+    match (daemon, path) {
+        (Some(daemon), "///system") => vec![daemon.join("qemu")],
+        (Some(daemon), "///session") => vec![daemon.join("qemu/run")],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vcpu_policy_api::cpuset::OsCpuSet;
+
+    use super::*;
+
+    #[test]
+    fn pid_files_are_looked_for_where_the_daemon_is_local() {
+        for (uri, folder) in [
+            ("qemu:///system", Some("/run/libvirt/qemu")),
+            ("qemu+unix:///system", Some("/run/libvirt/qemu")),
+            ("qemu:///session", Some("/run/user/7/libvirt/qemu/run")),
+            (
+                "qemu+unix:///session?socket=/tmp/a/libvirt/libvirt-sock",
+                Some("/tmp/a/libvirt/qemu/run"),
+            ),
+            (
+                "qemu+unix:///system?mode=legacy&socket=/tmp/a/sock",
+                Some("/tmp/a/qemu"),
+            ),
+            ("qemu:///embed?root=/tmp/a", None),
+            ("qemu://far.example/system", None),
+            ("qemu+ssh://far.example/system", None),
+            ("qemu+ssh:///system", None),
+            ("test:///default", None),
+            ("xen:///system", None),
+            ("", None),
+        ] {
+            let folders = pid_folders(uri, Some(PathBuf::from("/run/user/7")));
+            assert_eq!(
+                folders.first().map(PathBuf::as_path),
+                folder.map(Path::new),
+                "{uri}"
+            );
+        }
+        assert_eq!(pid_folders("qemu:///session", None), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn the_kernels_counters_must_cover_what_libvirt_lists() {
+        let vcpu = |number, run_ns| VcpuSample {
+            number,
+            read_at_ns: 0,
+            run_ns,
+            delay_ns: None,
+            last_cpu: None,
+            affinity: OsCpuSet::new(),
+        };
+        assert!(agree(&[vcpu(0, 10), vcpu(2, 0)], &[vcpu(0, 7), vcpu(2, 0)]));
+        assert!(
+            !agree(&[vcpu(0, 10), vcpu(1, 10)], &[vcpu(0, 7)]),
+            "one has no thread"
+        );
+        assert!(!agree(&[vcpu(0, 10)], &[vcpu(1, 7)]), "another one");
+        assert!(!agree(&[vcpu(0, 10)], &[vcpu(0, 0)]), "the kernel does not count");
+    }
+}

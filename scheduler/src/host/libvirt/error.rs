@@ -1,0 +1,86 @@
+//! What an error of libvirt's means to the scheduler.
+//!
+//! libvirt says what went wrong by a code that many different failures share. What matters here is who is concerned:
+//! everything (the connection is gone), every pin (no permission), one domain now (busy), one vCPU (refused), or
+//! nobody (it is gone). A broken connection shows in no code of its own; it is the connection that is asked, which
+//! answers without a call to the daemon.
+
+use thiserror::Error;
+use virt::error::ErrorNumber as Code;
+
+use super::ffi::Connection;
+use crate::host::HostError;
+
+/// What libvirt said.
+#[derive(Debug, Error)]
+#[error("{message}")]
+pub struct LibvirtError {
+    message: String,
+    code: Option<Code>,
+}
+
+impl From<virt::error::Error> for LibvirtError {
+    fn from(error: virt::error::Error) -> Self {
+        Self {
+            message: error.message().to_owned(),
+            code: error.code().known(),
+        }
+    }
+}
+
+impl LibvirtError {
+    /// Whether the domain is not there any more, or not running.
+    pub(super) fn says_gone(&self) -> bool {
+        matches!(self.code, Some(Code::NoDomain | Code::OperationInvalid))
+    }
+
+    /// Whether the domain does not exist any more.
+    pub(super) fn says_no_domain(&self) -> bool {
+        self.code == Some(Code::NoDomain)
+    }
+
+    /// Whether someone else is changing the domain and libvirt gave up waiting.
+    pub(super) fn says_busy(&self) -> bool {
+        matches!(self.code, Some(Code::OperationTimeout | Code::ResourceBusy))
+    }
+
+    /// Whether this connection may not do what was asked.
+    pub(super) fn says_forbidden(&self) -> bool {
+        let by_code = matches!(
+            self.code,
+            Some(
+                Code::OperationDenied
+                    | Code::AccessDenied
+                    | Code::AuthFailed
+                    | Code::AuthCancelled
+                    | Code::AuthUnavailable
+            )
+        );
+        // A socket that may not be opened is a system error; the crate does not hand out its number. The text is in
+        // English: the process sets no locale.
+        by_code || (self.code == Some(Code::SystemError) && self.message.ends_with("Permission denied"))
+    }
+
+    /// Whether the connection's driver does not have the call.
+    pub(super) fn says_unsupported(&self) -> bool {
+        matches!(
+            self.code,
+            Some(Code::NoSupport | Code::OperationUnsupported | Code::ArgumentUnsupported)
+        )
+    }
+
+    /// The host's error for a call that failed with this one.
+    pub(super) fn while_doing(self, operation: String, connection: &Connection) -> HostError {
+        let source = Box::new(self);
+        if is_alive(connection) {
+            HostError::Failed { operation, source }
+        } else {
+            HostError::Lost { operation, source }
+        }
+    }
+}
+
+/// Whether the connection still has its daemon, as far as is known on this side.
+pub(super) fn is_alive(connection: &Connection) -> bool {
+    matches!(connection.is_alive(), Ok(true))
+}
