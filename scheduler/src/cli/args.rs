@@ -1,0 +1,195 @@
+//! Every flag, with the text that `--help` shows.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use vcpu_policy_api::document::Interval;
+
+/// Balances the vCPUs of a KVM/libvirt host's guests over its physical CPUs.
+///
+/// Exit status: 0 done; 1 the world failed (libvirt, a permission, I/O); 2 what was handed over is wrong (a flag, an
+/// option, a file).
+#[derive(Debug, Parser)]
+#[command(name = "vcpu-scheduler", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub(super) logging: Logging,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon: measure, decide and pin, again and again
+    ///
+    /// Each interval it reads what every vCPU used, lets the policy decide, checks the plan, and pins. Pins are live
+    /// only: no stored definition is changed. SIGINT or SIGTERM ends it.
+    Run(RunArgs),
+    /// Show what a policy does to a simulated host
+    ///
+    /// Nothing outside is touched. The last line says when the host was balanced and how many pins that took.
+    Simulate(SimulateArgs),
+    /// Write one snapshot of a host as YAML, ready to be decided on or to become a test case
+    Snapshot(SnapshotArgs),
+    /// Show what policies would do with a snapshot, and why
+    Decide(DecideArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logging")]
+pub(super) struct Logging {
+    /// Say more: -v each tick, -vv each call
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub(super) verbose: u8,
+    /// Say only what needs attention: -q warnings and errors, -qq errors
+    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: u8,
+    /// How log lines look on standard error; the variable `RUST_LOG` chooses which
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text, global = true)]
+    pub(super) log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConnectArgs {
+    /// libvirt connection URI, as for virsh
+    #[arg(short, long, value_name = "URI", env = "LIBVIRT_DEFAULT_URI", default_value = DEFAULT_URI, hide_default_value = true)]
+    #[arg(long_help = "libvirt connection URI, as for virsh [default: qemu:///system]")]
+    connect: String,
+}
+
+const DEFAULT_URI: &str = "qemu:///system";
+
+impl ConnectArgs {
+    /// The URI; a variable that is set to nothing counts as not set, as it does for virsh.
+    pub(super) fn uri(&self) -> &str {
+        if self.connect.is_empty() {
+            DEFAULT_URI
+        } else {
+            &self.connect
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyArgs {
+    /// The policy that decides
+    #[arg(short, long, value_name = "NAME", default_value = vcpu_policies::DEFAULT)]
+    pub(super) policy: String,
+    #[command(flatten)]
+    pub(super) options: OptionArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OptionArgs {
+    /// Set an option of the policy; may be repeated
+    #[arg(short = 'o', long = "option", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub(super) pairs: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) connect: ConnectArgs,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
+    /// Time from tick to tick, such as 5s or 500ms
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = interval)]
+    pub(super) interval: Interval,
+    /// Measure one interval, decide, pin, and exit
+    #[arg(long)]
+    pub(super) once: bool,
+    /// Show what would be pinned and pin nothing; opens the connection read-only
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// The scenario, a YAML file
+    pub(super) scenario: PathBuf,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
+    /// How many ticks to simulate [default: what the scenario says]
+    #[arg(long, value_name = "N", value_parser = from_one)]
+    pub(super) ticks: Option<u64>,
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SnapshotArgs {
+    #[command(flatten)]
+    pub(super) connect: ConnectArgs,
+    /// How long to measure, such as 5s or 500ms
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub(super) interval: Interval,
+    /// Take the snapshot of this simulated host instead
+    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["connect", "interval"])]
+    pub(super) scenario: Option<PathBuf>,
+    /// The tick of the scenario to take it at; nothing is pinned before
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "scenario", value_parser = from_one)]
+    pub(super) tick: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DecideArgs {
+    /// The snapshot, a YAML file; - for standard input
+    pub(super) snapshot: PathBuf,
+    /// The policy that decides; may be repeated
+    #[arg(short, long = "policy", value_name = "NAME", default_value = vcpu_policies::DEFAULT)]
+    pub(super) policies: Vec<String>,
+    #[command(flatten)]
+    pub(super) options: OptionArgs,
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FormatArgs {
+    /// How the result is written
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Table,
+    /// For scripts
+    Json,
+}
+
+/// The shortest interval: libvirt counts CPU time in steps of 10 ms, so less would measure little but that.
+const SHORTEST_INTERVAL_MS: u128 = 100;
+
+fn interval(text: &str) -> Result<Interval, String> {
+    let interval: Interval = text.parse()?;
+    if interval.get().as_millis() < SHORTEST_INTERVAL_MS {
+        return Err(format!(
+            "\"{text}\" is too short to measure; expected {SHORTEST_INTERVAL_MS}ms or more"
+        ));
+    }
+    Ok(interval)
+}
+
+fn from_one(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number, 1 or more".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, such as threshold=5".to_owned()),
+    }
+}

@@ -1,0 +1,54 @@
+//! `simulate`: what a policy does to a simulated host.
+
+use std::io::Write;
+
+use anyhow::Context;
+
+use super::Failure;
+use super::args::{Format, SimulateArgs};
+use super::policy::Chosen;
+use super::table::TickTable;
+use crate::engine::Engine;
+use crate::engine::collect::Terms;
+use crate::evaluate::simulation::{Setting, cpu_numbers, simulate as run};
+use crate::host::simulated::{Scenario, SimulatedHost};
+
+pub(super) fn simulate(args: &SimulateArgs, output: &mut dyn Write) -> Result<(), Failure> {
+    let chosen = Chosen::from_args(&args.policy)?;
+    let scenario = read(&args.scenario)?;
+    let terms = Terms {
+        seed: scenario.seed(),
+        budget: None,
+    };
+    let mut engine = Engine::new(chosen.maker(), terms).map_err(Failure::caller)?;
+    let setting = Setting {
+        policy: chosen.built_in.name.to_owned(),
+        ticks: args.ticks.unwrap_or(u64::from(scenario.ticks())),
+        threshold: chosen.threshold(),
+    };
+    let title = scenario.name().to_owned();
+    let mut host = SimulatedHost::new(scenario);
+    match args.format.format {
+        Format::Json => {
+            let report = run(&mut host, &mut engine, &setting, |_| Ok::<_, Failure>(()))?;
+            serde_json::to_writer_pretty(&mut *output, &report).map_err(std::io::Error::from)?;
+            writeln!(output)?;
+        }
+        Format::Table => {
+            let table = TickTable::new(cpu_numbers(&host), setting.threshold);
+            writeln!(output, "{title}, policy {}", setting.policy)?;
+            table.write_head(output)?;
+            let report = run(&mut host, &mut engine, &setting, |tick| {
+                table.write_tick(output, tick)
+            })?;
+            table.write_verdict(output, &report)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn read(path: &std::path::Path) -> Result<Scenario, Failure> {
+    Scenario::read(path)
+        .with_context(|| format!("cannot use the scenario {}", path.display()))
+        .map_err(Failure::caller)
+}

@@ -1,0 +1,3 @@
+//! What a policy is worth: running it where nothing can be harmed, and saying what came of it.
+
+pub mod simulation;

@@ -1,0 +1,5 @@
+//! The binary; see the library.
+
+fn main() -> std::process::ExitCode {
+    vcpu_scheduler::cli::main()
+}
