@@ -193,9 +193,7 @@ impl Line {
 
 /// A vCPU with its load, as `web/0 70.0`.
 fn named(vcpu: &Vcpu<'_>) -> String {
-    let load = vcpu
-        .load()
-        .map_or_else(|| "?".to_owned(), |load| format!("{load:.1}"));
+    let load = vcpu.load().map_or_else(|| "?".to_owned(), percent);
     let fixed = if vcpu.is_movable() && vcpu.domain().is_managed() {
         ""
     } else {
