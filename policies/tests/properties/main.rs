@@ -5,7 +5,7 @@ mod reference;
 
 use std::collections::BTreeSet;
 
-use model::{Model, Pin, balanced_models, models, pinned_models, pins};
+use model::{Model, Pin, balanced_models, models, pinned_models, pins, tied_models};
 use proptest::prelude::*;
 use reference::reference;
 use vcpu_policies::{find, stddev};
@@ -42,7 +42,7 @@ fn words(plan: &Plan) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn it_does_what_the_rule_says(model in models(), threshold in prop_oneof![Just(THRESHOLD_TENTHS), 0u32..400]) {
@@ -104,6 +104,11 @@ proptest! {
     fn balanced_loads_stay_where_they_are(model in balanced_models(), threshold in prop::sample::select(vec![0.0, 5.0])) {
         let mut policy = stddev::StdDev::new(stddev::Options { threshold }).expect("a good threshold");
         prop_assert_eq!(pins(&decide(&mut policy, &model)), Vec::new());
+    }
+
+    #[test]
+    fn an_exact_tie_moves_nothing(model in tied_models()) {
+        prop_assert_eq!(decided(&model), Vec::new());
     }
 
     #[test]

@@ -226,22 +226,81 @@ prop_compose! {
 /// Any host: reserved CPUs, guests that may not be touched, vCPUs without a load, without a place, or held back. The
 /// rule moves something on about a quarter of them.
 pub(crate) fn models() -> impl Strategy<Value = Model> {
-    shapes().prop_flat_map(|shape| {
+    let any = shapes().prop_flat_map(|shape| {
         let cpus = usize::try_from(shape.iter().product::<u32>()).expect("small");
-        (mostly(cpus), vec(domains(cpus), 0..8)).prop_map(move |(managed, mut domains)| {
-            // What a vCPU is allowed is within the managed CPUs; a snapshot's writer sees to that.
-            for vcpu in domains.iter_mut().flat_map(|domain| &mut domain.vcpus) {
-                for (allowed, managed) in vcpu.allowed.iter_mut().zip(&managed) {
-                    *allowed &= managed;
-                }
+        (Just(shape), mostly(cpus), vec(domains(cpus), 0..8), any::<bool>())
+    });
+    any.prop_map(|(shape, managed, mut domains, mirrored)| {
+        if mirrored {
+            domains.extend(mirror(&domains));
+        }
+        // What a vCPU is allowed is within the managed CPUs; a snapshot's writer sees to that.
+        for vcpu in domains.iter_mut().flat_map(|domain| &mut domain.vcpus) {
+            for (allowed, managed) in vcpu.allowed.iter_mut().zip(&managed) {
+                *allowed &= managed;
             }
-            Model {
-                shape,
-                managed,
-                domains,
-            }
-        })
+        }
+        Model {
+            shape,
+            managed,
+            domains,
+        }
     })
+}
+
+/// The same guests once more on the CPUs from the other end, in reverse order: equal loads whose sums differ in their
+/// last bits.
+fn mirror(domains: &[Domain]) -> Vec<Domain> {
+    let mut mirrored: Vec<Domain> = domains.iter().rev().cloned().collect();
+    for domain in &mut mirrored {
+        domain.vcpus.reverse();
+        for vcpu in &mut domain.vcpus {
+            vcpu.cpu = vcpu.cpu.map(|cpu| vcpu.affinity.len() - 1 - cpu);
+            vcpu.affinity.reverse();
+            vcpu.allowed.reverse();
+        }
+    }
+    mirrored
+}
+
+/// Two CPUs on which the one move there is would only swap the loads, while the target's load is cut up in another way
+/// than the same load on the source.
+pub(crate) fn tied_models() -> impl Strategy<Value = Model> {
+    let rest = vec(1u32..=400, 2..6).prop_flat_map(|rest| (Just(rest.clone()), Just(rest).prop_shuffle()));
+    (401u32..=2000, rest, 0usize..6).prop_map(|(victim, (rest, mut target), at)| {
+        let merged = target.pop().unwrap_or(0);
+        if let Some(first) = target.first_mut() {
+            *first += merged;
+        }
+        let mut source = rest;
+        source.insert(at.min(source.len()), victim);
+        Model {
+            shape: [1, 1, 2, 1],
+            managed: vec![true; 2],
+            domains: [source, target]
+                .iter()
+                .enumerate()
+                .map(|(cpu, loads)| pinned_guest(loads.iter().map(|&tenths| (cpu, tenths)), 2))
+                .collect(),
+        }
+    })
+}
+
+/// A guest with a vCPU pinned to each of these CPUs, with this load, that may go anywhere.
+fn pinned_guest(vcpus: impl Iterator<Item = (usize, u32)>, cpus: usize) -> Domain {
+    Domain {
+        managed: true,
+        remote_memory: false,
+        vcpus: vcpus
+            .map(|(cpu, tenths)| Vcpu {
+                cpu: Some(cpu),
+                affinity: only(cpu, cpus),
+                allowed: vec![true; cpus],
+                movable: true,
+                tenths: Some(tenths),
+            })
+            .collect(),
+    }
 }
 
 /// Hosts on which every vCPU has a load and is pinned to one of the first few CPUs, whatever else may hold for it.
@@ -259,34 +318,21 @@ pub(crate) fn pinned_models() -> impl Strategy<Value = Model> {
     })
 }
 
-/// Hosts that are even already: the same load on each managed CPU, cut up in any way.
+/// Hosts that are even already: the same load on each CPU, cut up in the same parts but added up in another order.
 pub(crate) fn balanced_models() -> impl Strategy<Value = Model> {
-    (1u32..=8, vec(vec(1u32..=400, 3), 1..4)).prop_map(|(cpus, guests)| {
-        let count = usize::try_from(cpus).expect("small");
-        // Each guest has the same loads on every CPU, but not in the same order: sums that only rounding tells apart.
-        let vcpus = |loads: &Vec<u32>| -> Vec<Vcpu> {
-            (0..count)
-                .flat_map(|cpu| (0..loads.len()).map(move |at| (cpu, loads[(at + cpu) % loads.len()])))
-                .map(|(cpu, tenths)| Vcpu {
-                    cpu: Some(cpu),
-                    affinity: only(cpu, count),
-                    allowed: vec![true; count],
-                    movable: true,
-                    tenths: Some(tenths),
-                })
-                .collect()
+    (1u32..=8, vec(vec(1u32..=400, 3), 1..4)).prop_map(|(shape, guests)| {
+        let cpus = usize::try_from(shape).expect("small");
+        let guest = |loads: &Vec<u32>| {
+            let places = (0..cpus).flat_map(|cpu| (0..loads.len()).map(move |part| (cpu, part)));
+            pinned_guest(
+                places.map(|(cpu, part)| (cpu, loads[(part + cpu) % loads.len()])),
+                cpus,
+            )
         };
         Model {
-            shape: [1, 1, cpus, 1],
-            managed: vec![true; count],
-            domains: guests
-                .iter()
-                .map(|loads| Domain {
-                    managed: true,
-                    remote_memory: false,
-                    vcpus: vcpus(loads),
-                })
-                .collect(),
+            shape: [1, 1, shape, 1],
+            managed: vec![true; cpus],
+            domains: guests.iter().map(guest).collect(),
         }
     })
 }
