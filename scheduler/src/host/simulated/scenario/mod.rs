@@ -58,14 +58,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 use vcpu_policy_api::cpuset::OsCpuSet;
-use vcpu_policy_api::document::{HostShape, Interval};
+use vcpu_policy_api::document::HostShape;
 use vcpu_policy_api::topology::{Topology, TopologyError};
 use vcpu_policy_api::yaml::{self, YamlError};
 
 pub(super) use check::present_cpus;
 pub(super) use event::{Action, Event, Fault, FaultKind, PinFailure};
 pub(super) use value::{Load, Pattern, Step};
-use value::{Name, Pins, VcpuPercent, Whole};
+use value::{Name, Pins, SampleInterval, VcpuPercent, Whole};
 
 use crate::trace::wide_csv::WideCsvError;
 
@@ -108,7 +108,7 @@ pub enum ScenarioError {
     #[error(transparent)]
     Yaml(#[from] YamlError),
     /// Its host is impossible.
-    #[error("host: {0}")]
+    #[error("host")]
     Host(#[from] TopologyError),
     /// A value that does not fit the rest of the file.
     #[error("{path}: {problem}")]
@@ -208,7 +208,7 @@ impl Series {
 struct Document {
     name: Option<Name>,
     host: HostShape,
-    interval: Option<Interval>,
+    interval: Option<SampleInterval>,
     #[serde(default = "thirty")]
     ticks: Whole<1, LAST_TICK>,
     #[serde(default)]
@@ -260,7 +260,7 @@ impl Scenario {
                 .map_or(name.to_owned(), |name| name.as_str().to_owned()),
             topology: Arc::new(topology),
             host: document.host,
-            interval: document.interval.map_or(DEFAULT_INTERVAL, Interval::get),
+            interval: document.interval.map_or(DEFAULT_INTERVAL, SampleInterval::get),
             ticks: document.ticks.get(),
             seed: document.seed,
             domains: document.domains,

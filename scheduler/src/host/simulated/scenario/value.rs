@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use globset::{Glob, GlobMatcher};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use vcpu_policy_api::cpuset::OsCpuSet;
+use vcpu_policy_api::document::Interval;
 
-use super::LAST_TICK;
+use super::{LAST_TICK, LONGEST_INTERVAL, SHORTEST_INTERVAL};
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +91,38 @@ impl<'de> Deserialize<'de> for VcpuPercent {
             }
         }
         deserializer.deserialize_any(Number)
+    }
+}
+
+/// The time between two samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SampleInterval(Duration);
+
+impl SampleInterval {
+    /// The time.
+    pub(super) fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for SampleInterval {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Time;
+        impl Visitor<'_> for Time {
+            type Value = SampleInterval;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a length of time from 1ms to 24h, such as 5s or 250ms")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<SampleInterval, E> {
+                let interval = text.parse::<Interval>().map_err(E::custom)?.get();
+                if (SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&interval) {
+                    Ok(SampleInterval(interval))
+                } else {
+                    Err(out_of_range(text, &self))
+                }
+            }
+        }
+        deserializer.deserialize_str(Time)
     }
 }
 
