@@ -10,7 +10,7 @@
 //! on.
 //!
 //! **Service.** In each interval a vCPU wants what its domain's load and noise say, 0 to 100 percent of a pCPU, and gets
-//! the [max-min fair share](fair_share). Wants do not carry over, and do not depend on what was pinned: two policies meet the
+//! [its max-min fair share](fair_share). Wants do not carry over, and do not depend on what was pinned: two policies meet the
 //! same guests and the same noise. `wait` is the part of what it wanted that it did not get, 100 (1 - served / wanted)
 //! percent of the interval. So usage is censored as on a real host: four hogs on one pCPU read 25 % each.
 //!
@@ -39,17 +39,15 @@ mod fair_share;
 mod fault;
 mod guest;
 pub mod scenario;
+mod sharing;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vcpu_policy_api::cpuset::{CpuSet, OsCpuSet};
-use vcpu_policy_api::ids::{Index, OsCpuId};
+use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::topology::{CpuSite, Distances, Topology};
 
-use self::chance::{Chance, Purpose};
-use self::fair_share::Group;
+use self::chance::Chance;
 use self::fault::Faults;
 use self::guest::{Demand, Guest};
 use self::scenario::{Action, DomainSpec};
@@ -208,7 +206,7 @@ impl SimulatedHost {
         }
     }
 
-    /// Shares the CPUs out for a tick.
+    /// Lets the guests want what they want in a tick, and shares the CPUs out.
     fn share(&mut self, tick: u64) {
         let interval = self.scenario.interval;
         let chance = Chance::new(self.scenario.seed, tick);
@@ -216,53 +214,10 @@ impl SimulatedHost {
         for guest in &mut self.guests {
             guest.want(tick, begin, chance);
         }
-        let capacities = self.capacities();
-        let mut places = Places::new(&self.topology);
-        let group_of: Vec<usize> = self
-            .vcpus()
-            .map(|vcpu| places.group(&vcpu.affinity, vcpu.wanted))
-            .collect();
-        let mut groups = places.groups;
-        for group in &mut groups {
-            group.wants.sort_unstable_by(f64::total_cmp);
-        }
-        let levels = fair_share::levels(&capacities, &groups);
-        let totals: Vec<f64> = groups
-            .iter()
-            .zip(&levels)
-            .map(|(group, &level)| {
-                group
-                    .wants
-                    .iter()
-                    .map(|&want| fair_share::served(want, level))
-                    .sum()
-            })
-            .collect();
-        let odds = attribution::spread(&capacities, &groups, &totals);
-        let mut group_of = group_of.into_iter();
-        for guest in &mut self.guests {
-            for ((vcpu, number), group) in guest.vcpus.iter_mut().zip(0..).zip(group_of.by_ref()) {
-                vcpu.served = fair_share::served(vcpu.wanted, levels[group]);
-                self.wanted_total += vcpu.wanted;
-                self.served_total += vcpu.served;
-                if vcpu.wanted > 0.0 {
-                    let draw = chance.uniform(Purpose::LastCpu, guest.uuid, number);
-                    vcpu.last_cpu = Some(self.topology.cpus()[odds[group].pick(draw).index()].os_id);
-                }
-            }
-        }
-    }
-
-    /// What each CPU has for guests.
-    fn capacities(&self) -> Vec<f64> {
-        let background: BTreeMap<OsCpuId, f64> = self.scenario.host.background().collect();
-        let cpus = self.topology.cpus().iter();
-        cpus.map(|cpu| (cpu.capacity - background.get(&cpu.os_id).copied().unwrap_or(0.0)).max(0.0))
-            .collect()
-    }
-
-    fn vcpus(&self) -> impl Iterator<Item = &guest::Vcpu> {
-        self.guests.iter().flat_map(|guest| &guest.vcpus)
+        let background = self.scenario.host.background();
+        let (wanted, served) = sharing::share(&self.topology, background, &mut self.guests, chance);
+        self.wanted_total += wanted;
+        self.served_total += served;
     }
 
     /// Lets time pass as this tick is shared out.
@@ -345,50 +300,6 @@ impl Host for SimulatedHost {
         }
         vcpu.affinity.clone_from(cpus);
         Ok(())
-    }
-}
-
-/// The sets of CPUs that vCPUs may run on.
-struct Places<'a> {
-    topology: &'a Topology,
-    anywhere: CpuSet,
-    by_affinity: BTreeMap<OsCpuSet, usize>,
-    by_rows: BTreeMap<CpuSet, usize>,
-    groups: Vec<Group>,
-}
-
-impl<'a> Places<'a> {
-    fn new(topology: &'a Topology) -> Self {
-        Self {
-            topology,
-            anywhere: CpuSet::first(topology.cpus().len()),
-            by_affinity: BTreeMap::new(),
-            by_rows: BTreeMap::new(),
-            groups: Vec::new(),
-        }
-    }
-
-    /// Puts a vCPU into its group.
-    fn group(&mut self, affinity: &OsCpuSet, want: f64) -> usize {
-        let at = if let Some(&at) = self.by_affinity.get(affinity) {
-            at
-        } else {
-            let mut rows = self.topology.rows(affinity);
-            if rows.is_empty() {
-                rows.clone_from(&self.anywhere);
-            }
-            let at = *self.by_rows.entry(rows.clone()).or_insert_with(|| {
-                self.groups.push(Group {
-                    cpus: rows,
-                    wants: Vec::new(),
-                });
-                self.groups.len() - 1
-            });
-            self.by_affinity.insert(affinity.clone(), at);
-            at
-        };
-        self.groups[at].wants.push(want);
-        at
     }
 }
 

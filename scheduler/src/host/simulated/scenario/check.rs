@@ -9,8 +9,9 @@ use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::topology::Topology;
 
 use super::event::{Action, FaultKind};
-use super::value::{Load, Pattern, Pins, TraceRow};
-use super::{DomainSpec, MOST_GUESTS, MOST_STARTS, Scenario, ScenarioError, TraceRows};
+use super::load::{Load, TraceRow, TraceRows};
+use super::value::{Pattern, Pins};
+use super::{DomainSpec, MOST_GUESTS, MOST_STARTS, Scenario, ScenarioError};
 use crate::trace::wide_csv::{self, WideCsvError};
 
 /// How many of a long list of names an error shows.
@@ -78,7 +79,7 @@ impl Scenario {
         }
         for (file, wanted) in wanted {
             let rows = read_rows(&folder.join(&file), &wanted)?;
-            self.traces.0.insert(file, rows);
+            self.traces.insert(file, rows);
         }
         Ok(())
     }

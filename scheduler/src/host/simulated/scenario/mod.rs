@@ -47,9 +47,9 @@
 
 mod check;
 mod event;
+mod load;
 mod value;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,7 +64,8 @@ use vcpu_policy_api::yaml::{self, YamlError};
 
 pub(super) use check::present_cpus;
 pub(super) use event::{Action, Event, Fault, FaultKind, PinFailure};
-pub(super) use value::{Load, Pattern, Step};
+pub(super) use load::{Load, Series, Step, Traces};
+pub(super) use value::Pattern;
 use value::{Name, Pins, SampleInterval, VcpuPercent, Whole};
 
 use crate::trace::wide_csv::WideCsvError;
@@ -164,42 +165,6 @@ impl DomainSpec {
             .as_ref()
             .map(|pins| pins.of_copy(copy))
             .or(self.cpuset.as_ref())
-    }
-}
-
-/// The rows of traces that a scenario uses.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Traces(BTreeMap<PathBuf, TraceRows>);
-
-#[derive(Debug, Clone)]
-struct TraceRows {
-    times: Arc<[Duration]>,
-    rows: BTreeMap<usize, Arc<[f64]>>,
-}
-
-/// A row of a trace and the times of its values.
-#[derive(Debug, Clone)]
-pub(super) struct Series {
-    times: Arc<[Duration]>,
-    values: Arc<[f64]>,
-}
-
-impl Traces {
-    /// A row that the check of the scenario has seen.
-    pub(super) fn series(&self, file: &Path, row: usize) -> Option<Series> {
-        let rows = self.0.get(file)?;
-        Some(Series {
-            times: Arc::clone(&rows.times),
-            values: Arc::clone(rows.rows.get(&row)?),
-        })
-    }
-}
-
-impl Series {
-    /// The value at a time: that of the last sample not later than it, before the first sample the first.
-    pub(super) fn at(&self, time: Duration) -> f64 {
-        let behind = self.times.partition_point(|&sample| sample <= time);
-        self.values[behind.saturating_sub(1)]
     }
 }
 

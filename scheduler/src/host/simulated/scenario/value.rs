@@ -1,17 +1,15 @@
 //! Values of a scenario that check themselves while they are read, so that a bad one is located by line and column.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use globset::{Glob, GlobMatcher};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::document::Interval;
 
-use super::{LAST_TICK, LONGEST_INTERVAL, SHORTEST_INTERVAL};
+use super::{LONGEST_INTERVAL, SHORTEST_INTERVAL};
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,106 +252,5 @@ impl<'de> Deserialize<'de> for Pins {
             }
         }
         deserializer.deserialize_any(OneOrList)
-    }
-}
-
-/// What each vCPU of a domain wants.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Load {
-    /// Always the same.
-    Constant(VcpuPercent),
-    /// From each tick on, by ascending tick; nothing before the first.
-    Steps(Vec<Step>),
-    /// As a row of a trace says.
-    Trace(TraceRow),
-}
-
-/// From a tick on, so much.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Step {
-    pub(crate) from_tick: u32,
-    pub(crate) percent: VcpuPercent,
-}
-
-/// A row of a trace in the wide CSV form.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TraceRow {
-    /// The trace's file, relative to the scenario's.
-    pub(crate) trace: PathBuf,
-    /// The row of the first copy, from 0; the next copy has the next row.
-    pub(crate) row: u32,
-}
-
-impl<'de> Deserialize<'de> for Load {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyForm;
-        impl<'de> Visitor<'de> for AnyForm {
-            type Value = Load;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    "a percentage of one pCPU, steps such as [[1, 20], [14, 50]], or {trace: FILE, row: 0}",
-                )
-            }
-            fn visit_f64<E: Error>(self, value: f64) -> Result<Load, E> {
-                VcpuPercent::deserialize(serde::de::value::F64Deserializer::new(value)).map(Load::Constant)
-            }
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Load, E> {
-                VcpuPercent::deserialize(serde::de::value::U64Deserializer::new(value)).map(Load::Constant)
-            }
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Load, E> {
-                VcpuPercent::deserialize(serde::de::value::I64Deserializer::new(value)).map(Load::Constant)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Load, A::Error> {
-                let mut steps: Vec<Step> = Vec::new();
-                while let Some(step) = list.next_element::<Step>()? {
-                    if let Some(last) = steps.last().filter(|last| last.from_tick >= step.from_tick) {
-                        return Err(A::Error::custom(format_args!(
-                            "the step at tick {} comes behind the one at tick {}; expected ascending ticks",
-                            step.from_tick, last.from_tick
-                        )));
-                    }
-                    steps.push(step);
-                }
-                if steps.is_empty() {
-                    return Err(A::Error::custom(
-                        "the list is empty; expected steps such as [[1, 20], [14, 50]]",
-                    ));
-                }
-                Ok(Load::Steps(steps))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Load, A::Error> {
-                TraceRow::deserialize(MapAccessDeserializer::new(map)).map(Load::Trace)
-            }
-        }
-        deserializer.deserialize_any(AnyForm)
-    }
-}
-
-impl<'de> Deserialize<'de> for Step {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pair;
-        impl<'de> Visitor<'de> for Pair {
-            type Value = Step;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a step [tick, percent]")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Step, A::Error> {
-                let tick: Whole<0, LAST_TICK> = pair
-                    .next_element()?
-                    .ok_or_else(|| A::Error::invalid_length(0, &self))?;
-                let percent = pair
-                    .next_element()?
-                    .ok_or_else(|| A::Error::invalid_length(1, &self))?;
-                if pair.next_element::<serde::de::IgnoredAny>()?.is_some() {
-                    return Err(A::Error::invalid_length(3, &self));
-                }
-                Ok(Step {
-                    from_tick: tick.get(),
-                    percent,
-                })
-            }
-        }
-        deserializer.deserialize_seq(Pair)
     }
 }

@@ -1,5 +1,7 @@
 //! What vCPUs get, where they are seen, and that all of it is the same every time.
 
+use vcpu_policy_api::ids::{Index, OsCpuId};
+
 use super::*;
 
 const UNPINNED: &str = "{host: {cpus: 4}, interval: 1s, domains: [{name: vm, count: 8, load: 20}]}";
