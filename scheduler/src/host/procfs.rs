@@ -233,17 +233,17 @@ mod tests {
     impl Spinner {
         fn start(name: &str) -> Self {
             let (end, ended) = mpsc::channel();
-            let (begun, begin) = mpsc::channel();
+            let (started, wait) = mpsc::channel();
             let handle = thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || {
-                    begun.send(()).expect("the starter waits");
+                    started.send(()).expect("the starter waits");
                     while ended.try_recv() == Err(mpsc::TryRecvError::Empty) {
                         std::hint::spin_loop();
                     }
                 })
                 .expect("start a thread");
-            begin.recv().expect("the thread has its name before it runs");
+            wait.recv().expect("the thread has its name before it runs");
             Self {
                 end: Some(end),
                 handle: Some(handle),
@@ -333,9 +333,13 @@ mod tests {
 
     #[test]
     fn a_threads_name_cannot_fake_its_numbers() {
-        let fields = (3..=52).map(|field| format!(" {field}")).collect::<String>();
-        assert_eq!(last_cpu(&format!("7 (CPU 0/KVM){fields}")), Some(OsCpuId(39)));
-        assert_eq!(last_cpu(&format!("7 (a) 1 2 (b c){fields}\n")), Some(OsCpuId(39)));
+        let fields: Vec<String> = (3..=52).map(|field| field.to_string()).collect();
+        let fields = fields.join(" ");
+        assert_eq!(last_cpu(&format!("7 (CPU 0/KVM) {fields}")), Some(OsCpuId(39)));
+        assert_eq!(
+            last_cpu(&format!("7 (a) 1 2 (b c) {fields}\n")),
+            Some(OsCpuId(39))
+        );
         assert_eq!(last_cpu("7 (short) S 1"), None);
         assert_eq!(last_cpu(""), None);
     }

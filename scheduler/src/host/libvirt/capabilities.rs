@@ -120,11 +120,8 @@ pub(super) fn topology(xml: &str, map: Option<&CpuMap>) -> Result<Topology, Capa
         Some(&only) if peopled.len() == 1 => only,
         Some(_) => cells.seen.last().map_or(0, |last| last.saturating_add(1)),
     };
-    let mut unlisted: BTreeSet<u32> = map
-        .into_iter()
-        .flat_map(|map| map.online.iter())
-        .map(|cpu| cpu.0)
-        .collect();
+    // The map speaks of every CPU below its length: what it does not show online is offline, not absent.
+    let mut unlisted: BTreeSet<u32> = (0..map.map_or(0, |map| map.length)).collect();
     if map.is_none() && places.is_empty() {
         // Nothing names a CPU. That leaves how many there are, though not which of them are siblings.
         unlisted.extend(0..stated_count(host)?);
@@ -337,3 +334,6 @@ fn cpu_list(
 fn line_of(node: Node<'_, '_>) -> u32 {
     node.document().text_pos_at(node.range().start).row
 }
+
+#[cfg(test)]
+mod tests;

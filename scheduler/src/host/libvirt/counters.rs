@@ -8,6 +8,9 @@
 //!   time takes one more call for all domains. QEMU's monitor is asked for it, so that call costs more than all the
 //!   others together; where it takes too long it is not made again, and waiting times are unknown from then on.
 //!
+//! Each vCPU that is read from the kernel keeps a file open. Half of what the process may open is used for that;
+//! domains beyond it are read through libvirt.
+//!
 //! The two never mix. They count the same thing but round differently, and a difference between one reading of each
 //! is nothing anybody measured. A domain keeps its source for as long as it runs. If the kernel's is lost, the domain
 //! is without vCPUs in that one sample, so that each of them begins anew when it comes back, from whichever source.
@@ -26,8 +29,10 @@ use super::ffi::{self, Connection, CpuMap, Delays, VcpuState};
 use crate::host::procfs::{VcpuThreads, was_started_with};
 use crate::host::{DomainUuid, VcpuSample};
 
-/// How long the call for all waiting times may take, once, before it is given up for good.
+/// How long the call for all waiting times may take.
 const DELAYS_LIMIT: Duration = Duration::from_millis(250);
+/// How many times in a row it may take longer before it is given up.
+const DELAYS_PATIENCE: u32 = 3;
 
 /// Where one domain's counters come from.
 #[derive(Debug)]
@@ -38,6 +43,16 @@ pub(super) enum Source {
     Threads(VcpuThreads),
     /// libvirt.
     Libvirt,
+}
+
+impl Source {
+    /// How many files it keeps open.
+    fn files(&self) -> usize {
+        match self {
+            Self::Threads(threads) => threads.numbers().count(),
+            Self::Undecided | Self::Libvirt => 0,
+        }
+    }
 }
 
 /// A domain to be read.
@@ -55,16 +70,32 @@ pub(super) struct Counters {
     origin: Instant,
     /// Where a daemon on this machine keeps the process ids of its guests; empty if the daemon is elsewhere.
     pid_folders: Vec<PathBuf>,
-    asks_delays: bool,
+    delays: DelayCall,
+    /// How many files the kernel's counters may take in all.
+    files: usize,
+    /// How many of them are still to be had.
+    free_files: usize,
+}
+
+/// How the call for all waiting times has fared.
+#[derive(Debug)]
+enum DelayCall {
+    /// It is made; the last few answers took too long.
+    Made { slow: u32 },
+    /// It is not made any more.
+    GivenUp,
 }
 
 impl Counters {
     /// For the guests of the daemon at `uri`.
     pub(super) fn new(uri: &str) -> Self {
+        let files = open_file_limit() / 2;
         Self {
             origin: Instant::now(),
             pid_folders: pid_folders(uri, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)),
-            asks_delays: true,
+            delays: DelayCall::Made { slow: 0 },
+            files,
+            free_files: files,
         }
     }
 
@@ -84,33 +115,38 @@ impl Counters {
 
     /// The waiting times of all domains; empty if libvirt cannot say.
     pub(super) fn delays(&mut self, connection: &Connection) -> Delays {
-        if !self.asks_delays {
+        let DelayCall::Made { slow } = &mut self.delays else {
             return Delays::new();
-        }
+        };
         let begin = Instant::now();
         let answer = ffi::delays(connection).map_err(LibvirtError::from);
         let took = begin.elapsed();
-        match &answer {
-            Err(error) if error.says_unsupported() => {
-                debug!("libvirt cannot tell how long vCPUs wait: {error}");
-                self.asks_delays = false;
-            }
-            Err(error) => debug!("how long vCPUs wait could not be read: {error}"),
-            Ok(_) if took > DELAYS_LIMIT => {
-                info!(
-                    ?took,
-                    "how long vCPUs wait is left out from now on: libvirt takes too long to say"
-                );
-                self.asks_delays = false;
-            }
-            Ok(_) => {}
+        *slow = if took > DELAYS_LIMIT { *slow + 1 } else { 0 };
+        if *slow == DELAYS_PATIENCE {
+            info!(
+                ?took,
+                "libvirt takes too long to say how long vCPUs wait: left out from now on"
+            );
+            self.delays = DelayCall::GivenUp;
         }
-        answer.unwrap_or_default()
+        answer.unwrap_or_else(|error| {
+            debug!("how long vCPUs wait could not be read: {error}");
+            if error.says_unsupported() {
+                self.delays = DelayCall::GivenUp;
+            }
+            Delays::new()
+        })
+    }
+
+    /// Takes account of the files that the sources of all domains hold.
+    pub(super) fn count_files<'a>(&mut self, sources: impl Iterator<Item = &'a Source>) {
+        let held: usize = sources.map(Source::files).sum();
+        self.free_files = self.files.saturating_sub(held);
     }
 
     /// Reads a domain's active vCPUs, ascending, from its source, which is chosen if it is not yet.
     pub(super) fn read(
-        &self,
+        &mut self,
         subject: &Subject<'_>,
         source: &mut Source,
         cpus: u32,
@@ -137,6 +173,7 @@ impl Counters {
                     && agree(&asked, &looked)
                 {
                     *source = Source::Threads(threads);
+                    self.free_files = self.free_files.saturating_sub(source.files());
                     return Ok(looked);
                 }
                 *source = Source::Libvirt;
@@ -196,6 +233,9 @@ impl Counters {
     /// The domain's vCPU threads, if its process is on this machine and they can be read. Of the vCPUs, those that
     /// libvirt does not list are left out.
     fn threads(&self, subject: &Subject<'_>, asked: &[VcpuSample]) -> Option<VcpuThreads> {
+        if asked.len() > self.free_files {
+            return None;
+        }
         let process = self.pid_folders.iter().find_map(|folder| {
             let pid = fs::read_to_string(folder.join(format!("{}.pid", subject.name))).ok()?;
             let process = Path::new("/proc").join(pid.trim().parse::<u32>().ok()?.to_string());
@@ -208,6 +248,19 @@ impl Counters {
         threads.retain(|number| listed.contains(&number));
         Some(threads)
     }
+}
+
+/// How many files this process may have open.
+fn open_file_limit() -> usize {
+    /// What Linux allows unless told otherwise.
+    const USUAL: usize = 1024;
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits.lines().find_map(|line| {
+        line.strip_prefix("Max open files")?
+            .split_ascii_whitespace()
+            .next()
+    });
+    soft.and_then(|soft| soft.parse().ok()).unwrap_or(USUAL)
 }
 
 /// Whether this is the QEMU process of the domain: libvirt starts each with its domain's UUID.

@@ -6,6 +6,8 @@
 //! answers without a call to the daemon.
 
 use thiserror::Error;
+use vcpu_policy_api::cpuset::OsCpuSet;
+use vcpu_policy_api::topology::Topology;
 use virt::error::ErrorNumber as Code;
 
 use super::ffi::Connection;
@@ -78,6 +80,29 @@ impl LibvirtError {
             HostError::Lost { operation, source }
         }
     }
+}
+
+/// Why a pin is not even asked for.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum PinRefusal {
+    /// The vCPU could not run anywhere.
+    #[error("it names no CPU")]
+    Empty,
+    /// The kernel would drop these CPUs without a word, as long as one other is left.
+    #[error("the host has no CPU {absent}")]
+    Absent {
+        /// The CPUs.
+        absent: OsCpuSet,
+    },
+}
+
+/// Whether a pin to these CPUs means something other than it says on this host.
+pub(super) fn refusal(cpus: &OsCpuSet, host: &Topology) -> Option<PinRefusal> {
+    if cpus.is_empty() {
+        return Some(PinRefusal::Empty);
+    }
+    let absent: OsCpuSet = cpus.iter().filter(|&cpu| !host.is_present(cpu)).collect();
+    (!absent.is_empty()).then_some(PinRefusal::Absent { absent })
 }
 
 /// Whether the connection still has its daemon, as far as is known on this side.

@@ -233,10 +233,12 @@ fn parameters_of(record: &virt_sys::virDomainStatsRecord) -> &[virt_sys::virType
 
 fn delay_of(parameter: &virt_sys::virTypedParameter) -> Option<(u32, u64)> {
     let vcpu = vcpu_with_delay(&parameter.field)?;
-    (c_uint::try_from(parameter.type_) == Ok(virt_sys::VIR_TYPED_PARAM_ULLONG)).then(|| {
-        // SAFETY: the type says that this member of the union was written; it is an integer, any bits are one.
-        (vcpu, unsafe { parameter.value.ul })
-    })
+    if c_uint::try_from(parameter.type_) != Ok(virt_sys::VIR_TYPED_PARAM_ULLONG) {
+        return None;
+    }
+    // SAFETY: the type says that this member of the union was written; it is an integer, any bits are one.
+    let delay = unsafe { parameter.value.ul };
+    Some((vcpu, delay))
 }
 
 /// The number in `vcpu.<number>.delay`; `None` for any other name.

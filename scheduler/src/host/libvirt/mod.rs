@@ -36,8 +36,8 @@ use virt::domain::Domain;
 pub use self::capabilities::CapabilitiesError;
 use self::counters::{Counters, Source, Subject};
 pub use self::definition::DefinitionError;
-pub use self::error::LibvirtError;
 use self::error::is_alive;
+pub use self::error::{LibvirtError, PinRefusal};
 use self::ffi::{Connection, CpuMap};
 use super::{Definition, DomainSample, DomainUuid, Host, HostError, Instance, PinError, Sample, VcpuKey};
 
@@ -178,6 +178,8 @@ impl LibvirtHost {
             ffi::Delays::new()
         };
         let mut guests = std::mem::take(&mut self.guests);
+        self.counters
+            .count_files(guests.values().map(|guest| &guest.source));
         let mut domains = Vec::with_capacity(guests.len());
         for (&uuid, guest) in &mut guests {
             let subject = Subject {
@@ -293,6 +295,11 @@ impl Host for LibvirtHost {
             .get(&vcpu.domain)
             .filter(|guest| guest.instance == vcpu.instance)
             .ok_or(PinError::Gone)?;
+        if let Some(refusal) = error::refusal(cpus, &self.topology) {
+            return Err(PinError::Refused {
+                source: Box::new(refusal),
+            });
+        }
         let map = ffi::map_of(cpus, self.cpu_bound());
         guest
             .domain
