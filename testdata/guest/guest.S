@@ -143,13 +143,14 @@ spin:   sti
         nop
         jmp     count
 
-# Give the local APIC the command in eax for the vCPU in edx. Its registers are in memory just under
-# 4 GiB, out of reach of real mode, whose segments end at 64 KiB. The limit is
-# checked against the segment register's hidden part, and that is only written
-# when the register is loaded: load fs in protected mode with a 4 GiB segment, go
-# back, and the limit stays ("unreal mode"). It is done anew for each command,
-# because a firmware's interrupt handlers may load fs again. To be called with
-# interrupts off.
+# Give the local APIC the command in eax, for the vCPU whose id is in the top byte
+# of edx (SEND_INIT and SEND_START go to all the others anyway). The APIC's
+# registers are in memory just under 4 GiB, out of reach of real mode, whose
+# segments end at 64 KiB. The limit is checked against the segment register's
+# hidden part, and that is only written when the register is loaded: load fs in
+# protected mode with a 4 GiB segment, go back, and the limit stays ("unreal
+# mode"). It is done anew for each command, because a firmware's interrupt handlers
+# may load fs again. To be called with interrupts off.
 send:   lgdt    gdt_register
         mov     %cr0, %ecx
         or      $1, %cl

@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn balanced_means_to_the_end() {
         let check = |stddevs: &[Option<f64>], expected| {
-            assert_eq!(balanced_tick(&ticks(stddevs), 5.0), expected, "{stddevs:?}")
+            assert_eq!(balanced_tick(&ticks(stddevs), 5.0), expected, "{stddevs:?}");
         };
         check(&[Some(9.0), Some(5.0), Some(4.0)], Some(2));
         check(&[Some(1.0), Some(9.0), Some(4.0)], Some(3));

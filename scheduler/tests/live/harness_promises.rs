@@ -104,11 +104,10 @@ fn dropping_leaves_nothing() {
         .expect("run a program");
     let folder = libvirt.folder().to_owned();
     let pids = [libvirt.guest_pid("left"), libvirt.daemon_pid()];
-    assert_eq!(
-        processes_of(&folder).len(),
-        3,
-        "libvirtd, the guest and the program"
-    );
+    // A process has no command line for a moment while it starts.
+    wait_for("libvirtd, the guest and the program to show", SOON, || {
+        (processes_of(&folder).len() == 3).then_some(())
+    });
 
     drop(libvirt);
     let status = program.wait().expect("the program has ended");

@@ -152,7 +152,7 @@ impl Trial {
         let mut engine = Engine::new(Box::new(make), Terms::default()).expect("made");
         let proposals = &mut self.proposals;
         run(&mut self.host, &mut engine, &self.stop, settings, &mut |_| {
-            *proposals += 1
+            *proposals += 1;
         })
     }
 

@@ -65,8 +65,8 @@ impl PrivateLibvirt {
         });
         if let Err(error) = self.try_virsh(&["version"]) {
             panic!(
-                "libvirtd does not answer; if it has no QEMU driver, install the package libvirt-daemon-driver-qemu \
-                 (its name in Debian)\n{error}\n{}",
+                "libvirtd does not answer; if it has no QEMU driver, install the package \
+                 libvirt-daemon-driver-qemu (its name in Debian)\n{error}\n{}",
                 self.log()
             );
         }

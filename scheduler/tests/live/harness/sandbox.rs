@@ -61,7 +61,8 @@ impl Sandbox {
         for (program, package) in NEEDED {
             assert!(
                 find(&path, program).is_some(),
-                "the live tests need the program `{program}`: install the package {package} (its name in Debian)"
+                "the live tests need the program `{program}`: install the package {package} (its name in \
+                 Debian)"
             );
         }
         let folder = TempDir::with_prefix_in("vs-", "/tmp").expect("create a folder in /tmp");
@@ -245,6 +246,5 @@ fn nobody() -> Account {
         let gid = fields.next()?.parse().ok()?;
         Some(Account { uid, gid })
     });
-    account
-        .expect("as root, the live tests run as the user `nobody`, who is not in /etc/passwd: run them as another user")
+    account.expect("as root the live tests use the account `nobody`, which /etc/passwd does not have")
 }
