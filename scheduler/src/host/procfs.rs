@@ -310,7 +310,7 @@ mod tests {
         assert!(threads.numbers().eq([902]));
 
         threads.retain(|number| number != 902);
-        assert_eq!(threads.numbers().count(), 0);
+        assert_eq!(threads.numbers().next(), None);
         assert!(threads.update().expect("readable"), "found again");
         drop(second);
     }

@@ -18,7 +18,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
@@ -26,7 +25,8 @@ use virt::domain::Domain;
 
 use super::error::LibvirtError;
 use super::ffi::{self, Connection, CpuMap, Delays, VcpuState};
-use crate::host::procfs::{VcpuThreads, was_started_with};
+use super::process::Processes;
+use crate::host::procfs::VcpuThreads;
 use crate::host::{DomainUuid, VcpuSample};
 
 /// How long the call for all waiting times may take.
@@ -68,8 +68,7 @@ pub(super) struct Subject<'a> {
 #[derive(Debug)]
 pub(super) struct Counters {
     origin: Instant,
-    /// Where a daemon on this machine keeps the process ids of its guests; empty if the daemon is elsewhere.
-    pid_folders: Vec<PathBuf>,
+    guests: Processes,
     delays: DelayCall,
     /// How many files the kernel's counters may take in all.
     files: usize,
@@ -92,7 +91,7 @@ impl Counters {
         let files = open_file_limit() / 2;
         Self {
             origin: Instant::now(),
-            pid_folders: pid_folders(uri, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)),
+            guests: Processes::of(uri),
             delays: DelayCall::Made { slow: 0 },
             files,
             free_files: files,
@@ -107,7 +106,7 @@ impl Counters {
     /// Whether a domain's waiting times would come from libvirt.
     pub(super) fn wants_delays(&self, source: &Source) -> bool {
         match source {
-            Source::Undecided => self.pid_folders.is_empty(),
+            Source::Undecided => !self.guests.are_here(),
             Source::Threads(_) => false,
             Source::Libvirt => true,
         }
@@ -236,11 +235,7 @@ impl Counters {
         if asked.len() > self.free_files {
             return None;
         }
-        let process = self.pid_folders.iter().find_map(|folder| {
-            let pid = fs::read_to_string(folder.join(format!("{}.pid", subject.name))).ok()?;
-            let process = Path::new("/proc").join(pid.trim().parse::<u32>().ok()?.to_string());
-            is_process_of(&process, subject.uuid).then_some(process)
-        })?;
+        let process = self.guests.process(subject.name, subject.uuid)?;
         let mut threads = VcpuThreads::find(&process)
             .inspect_err(|error| debug!(domain = subject.name, "its threads cannot be read: {error}"))
             .ok()?;
@@ -261,11 +256,6 @@ fn open_file_limit() -> usize {
             .next()
     });
     soft.and_then(|soft| soft.parse().ok()).unwrap_or(USUAL)
-}
-
-/// Whether this is the QEMU process of the domain: libvirt starts each with its domain's UUID.
-fn is_process_of(process: &Path, uuid: DomainUuid) -> bool {
-    was_started_with(process, &["-uuid", &uuid.to_string()]).unwrap_or(false)
 }
 
 /// Takes note of vCPUs that were plugged in or out. A thread that libvirt does not list, yet, is left for later.
@@ -293,67 +283,11 @@ fn agree(asked: &[VcpuSample], looked: &[VcpuSample]) -> bool {
             .all(|(asked, looked)| asked.number == looked.number && (asked.run_ns == 0 || looked.run_ns > 0))
 }
 
-/// Where a daemon on this machine that is reached by `uri` keeps its guests' process ids; none if the daemon is, or
-/// may be, on another machine. `runtime` is the user's `$XDG_RUNTIME_DIR`.
-fn pid_folders(uri: &str, runtime: Option<PathBuf>) -> Vec<PathBuf> {
-    let Some((scheme, rest)) = uri.split_once(':') else {
-        return Vec::new();
-    };
-    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    if !matches!(scheme, "qemu" | "qemu+unix") || !path.starts_with("///") {
-        return Vec::new();
-    }
-    let socket = query.split('&').find_map(|option| option.strip_prefix("socket="));
-    let daemon = match (socket, path) {
-        (Some(socket), _) => Path::new(socket).parent().map(Path::to_path_buf),
-        (None, "///system") => Some(PathBuf::from("/run/libvirt")),
-        (None, "///session") => runtime.map(|runtime| runtime.join("libvirt")),
-        (None, _) => None,
-    };
-    match (daemon, path) {
-        (Some(daemon), "///system") => vec![daemon.join("qemu")],
-        (Some(daemon), "///session") => vec![daemon.join("qemu/run")],
-        _ => Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use vcpu_policy_api::cpuset::OsCpuSet;
 
     use super::*;
-
-    #[test]
-    fn pid_files_are_looked_for_where_the_daemon_is_local() {
-        for (uri, folder) in [
-            ("qemu:///system", Some("/run/libvirt/qemu")),
-            ("qemu+unix:///system", Some("/run/libvirt/qemu")),
-            ("qemu:///session", Some("/run/user/7/libvirt/qemu/run")),
-            (
-                "qemu+unix:///session?socket=/tmp/a/libvirt/libvirt-sock",
-                Some("/tmp/a/libvirt/qemu/run"),
-            ),
-            (
-                "qemu+unix:///system?mode=legacy&socket=/tmp/a/sock",
-                Some("/tmp/a/qemu"),
-            ),
-            ("qemu:///embed?root=/tmp/a", None),
-            ("qemu://far.example/system", None),
-            ("qemu+ssh://far.example/system", None),
-            ("qemu+ssh:///system", None),
-            ("test:///default", None),
-            ("xen:///system", None),
-            ("", None),
-        ] {
-            let folders = pid_folders(uri, Some(PathBuf::from("/run/user/7")));
-            assert_eq!(
-                folders.first().map(PathBuf::as_path),
-                folder.map(Path::new),
-                "{uri}"
-            );
-        }
-        assert_eq!(pid_folders("qemu:///session", None), Vec::<PathBuf>::new());
-    }
 
     #[test]
     fn the_kernels_counters_must_cover_what_libvirt_lists() {

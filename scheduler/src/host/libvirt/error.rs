@@ -109,3 +109,48 @@ pub(super) fn refusal(cpus: &OsCpuSet, host: &Topology) -> Option<PinRefusal> {
 pub(super) fn is_alive(connection: &Connection) -> bool {
     matches!(connection.is_alive(), Ok(true))
 }
+
+#[cfg(test)]
+impl LibvirtError {
+    pub(super) fn new(code: Code, message: &str) -> Self {
+        Self {
+            message: message.to_owned(),
+            code: Some(code),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_mean_what_they_say() {
+        for (code, expect) in [
+            (Code::NoDomain, "gone no-domain"),
+            (Code::OperationInvalid, "gone"),
+            (Code::OperationTimeout, "busy"),
+            (Code::ResourceBusy, "busy"),
+            (Code::OperationDenied, "forbidden"),
+            (Code::AccessDenied, "forbidden"),
+            (Code::AuthFailed, "forbidden"),
+            (Code::AuthCancelled, "forbidden"),
+            (Code::AuthUnavailable, "forbidden"),
+            (Code::NoSupport, "unsupported"),
+            (Code::InvalidArg, ""),
+            (Code::SystemError, ""),
+            (Code::InternalError, ""),
+        ] {
+            let error = LibvirtError::new(code, "cannot set CPU affinity: Invalid argument");
+            let meanings = [
+                (error.says_gone(), "gone"),
+                (error.says_no_domain(), "no-domain"),
+                (error.says_busy(), "busy"),
+                (error.says_forbidden(), "forbidden"),
+                (error.says_unsupported(), "unsupported"),
+            ];
+            let said: Vec<&str> = meanings.iter().filter(|said| said.0).map(|said| said.1).collect();
+            assert_eq!(said.join(" "), expect, "{code:?}");
+        }
+    }
+}

@@ -13,10 +13,13 @@
 //! Every call blocks until the daemon answers; a `LibvirtHost` belongs to one thread at a time, which may change.
 
 mod capabilities;
+mod connection;
 mod counters;
 mod definition;
 mod error;
 mod ffi;
+mod guest;
+mod process;
 mod xml;
 
 #[cfg(test)]
@@ -24,22 +27,21 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
-use thiserror::Error;
 use tracing::{debug, info, warn};
 use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::topology::Topology;
-use virt::connect::Connect;
-use virt::domain::Domain;
 
 pub use self::capabilities::CapabilitiesError;
-use self::counters::{Counters, Source, Subject};
+use self::connection::{connect, cpu_map, topology};
+use self::counters::{Counters, Subject};
 pub use self::definition::DefinitionError;
 use self::error::is_alive;
 pub use self::error::{LibvirtError, PinRefusal};
 use self::ffi::{Connection, CpuMap};
-use super::{Definition, DomainSample, DomainUuid, Host, HostError, Instance, PinError, Sample, VcpuKey};
+use self::guest::{Guest, GuestError};
+use super::{DomainSample, DomainUuid, Host, HostError, Instance, PinError, Sample, VcpuKey};
 
 /// What a connection is allowed to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,25 +61,6 @@ pub struct LibvirtHost {
     topology: Arc<Topology>,
     guests: BTreeMap<DomainUuid, Guest>,
     omissions: Omissions,
-}
-
-/// What is kept of a running domain from sample to sample.
-struct Guest {
-    instance: Instance,
-    domain: Domain,
-    name: Arc<str>,
-    definition: Arc<Definition>,
-    most_vcpus: u32,
-    source: Source,
-}
-
-/// Why a domain is left out of a sample.
-#[derive(Debug, Error)]
-enum GuestError {
-    #[error(transparent)]
-    Libvirt(#[from] LibvirtError),
-    #[error(transparent)]
-    Definition(#[from] DefinitionError),
 }
 
 /// Running domains that could not be read, and in how many samples in a row.
@@ -308,25 +291,6 @@ impl Host for LibvirtHost {
     }
 }
 
-impl Guest {
-    /// Reads what is kept of a domain that was not known to run.
-    fn meet(domain: Domain, instance: Instance, name: &str) -> Result<Self, GuestError> {
-        let most_vcpus = domain.max_vcpus().map_err(LibvirtError::from)?;
-        let persistent = domain.is_persistent().map_err(LibvirtError::from)?;
-        let xml = domain
-            .xml_desc(virt_sys::VIR_DOMAIN_XML_INACTIVE)
-            .map_err(LibvirtError::from)?;
-        Ok(Self {
-            instance,
-            domain,
-            name: name.into(),
-            definition: Arc::new(definition::definition(&xml, persistent)?),
-            most_vcpus: u32::try_from(most_vcpus).unwrap_or(u32::MAX),
-            source: Source::Undecided,
-        })
-    }
-}
-
 impl fmt::Debug for LibvirtHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LibvirtHost")
@@ -334,53 +298,4 @@ impl fmt::Debug for LibvirtHost {
             .field("guests", &self.guests.len())
             .finish_non_exhaustive()
     }
-}
-
-fn connect(uri: Option<&str>, access: Access) -> Result<Connection, HostError> {
-    /// Without it libvirt prints errors to stderr that are reported here.
-    static SILENCED: Once = Once::new();
-    SILENCED.call_once(virt::error::clear_error_callback);
-
-    let target = uri.unwrap_or("libvirt's default host");
-    if target.contains('\0') {
-        return Err(HostError::Lost {
-            operation: format!("cannot connect to {target:?}"),
-            source: "a URI has no zero byte in it".into(),
-        });
-    }
-    let opened = match access {
-        Access::ReadOnly => Connect::open_read_only(uri),
-        Access::ReadWrite => Connect::open(uri),
-    };
-    opened.map(Connection::new).map_err(|error| {
-        let error = LibvirtError::from(error);
-        let hint = if access == Access::ReadWrite && error.says_forbidden() {
-            " with permission to pin (--dry-run needs permission to read only)"
-        } else {
-            ""
-        };
-        HostError::Lost {
-            operation: format!("cannot connect to {target}{hint}"),
-            source: Box::new(error),
-        }
-    })
-}
-
-/// Which CPUs are online; `None` if this kind of host does not say.
-fn cpu_map(connection: &Connection, uri: &str) -> Result<Option<CpuMap>, HostError> {
-    match ffi::cpu_map(connection).map_err(LibvirtError::from) {
-        Ok(map) => Ok(Some(map)),
-        Err(error) if error.says_unsupported() => Ok(None),
-        Err(error) => Err(error.while_doing(format!("cannot read the online CPUs of {uri}"), connection)),
-    }
-}
-
-fn topology(connection: &Connection, uri: &str, map: Option<&CpuMap>) -> Result<Topology, HostError> {
-    let xml = connection.capabilities().map_err(|error| {
-        LibvirtError::from(error).while_doing(format!("cannot read the capabilities of {uri}"), connection)
-    })?;
-    capabilities::topology(&xml, map).map_err(|error| HostError::Failed {
-        operation: format!("cannot understand the capabilities of {uri}"),
-        source: Box::new(error),
-    })
 }

@@ -7,7 +7,7 @@ use tempfile::NamedTempFile;
 use virt::domain::Domain;
 
 use super::*;
-use crate::host::VcpuSample;
+use crate::host::{Definition, VcpuSample};
 
 /// A host of `count` running domains `vm-<n>` of `vcpus` vCPUs each, with `inner` in each definition. Every
 /// connection to it has a copy of its own. UUIDs descend with the number, so that the file's order is not theirs.

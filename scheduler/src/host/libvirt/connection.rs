@@ -1,0 +1,100 @@
+//! Connecting, and what is asked about the host as a whole.
+//!
+//! Every error names the URI: a daemon may be told to watch another host than its operator believes.
+
+use std::sync::Once;
+
+use vcpu_policy_api::topology::Topology;
+use virt::connect::Connect;
+
+use super::error::LibvirtError;
+use super::ffi::{self, Connection, CpuMap};
+use super::{Access, capabilities};
+use crate::host::HostError;
+
+/// Connects to `uri`, or to libvirt's default.
+pub(super) fn connect(uri: Option<&str>, access: Access) -> Result<Connection, HostError> {
+    /// Without it libvirt prints errors to stderr that are reported here.
+    static SILENCED: Once = Once::new();
+    SILENCED.call_once(virt::error::clear_error_callback);
+
+    let target = uri.unwrap_or("libvirt's default host");
+    if target.contains('\0') {
+        return Err(HostError::Lost {
+            operation: format!("cannot connect to {target:?}"),
+            source: "a URI has no zero byte in it".into(),
+        });
+    }
+    let opened = match access {
+        Access::ReadOnly => Connect::open_read_only(uri),
+        Access::ReadWrite => Connect::open(uri),
+    };
+    opened
+        .map(Connection::new)
+        .map_err(|error| not_connected(target, access, error.into()))
+}
+
+fn not_connected(target: &str, access: Access, error: LibvirtError) -> HostError {
+    let hint = if access == Access::ReadWrite && error.says_forbidden() {
+        " with permission to pin (--dry-run needs permission to read only)"
+    } else {
+        ""
+    };
+    HostError::Lost {
+        operation: format!("cannot connect to {target}{hint}"),
+        source: Box::new(error),
+    }
+}
+
+/// Which CPUs are online; `None` if this kind of host does not say.
+pub(super) fn cpu_map(connection: &Connection, uri: &str) -> Result<Option<CpuMap>, HostError> {
+    match ffi::cpu_map(connection).map_err(LibvirtError::from) {
+        Ok(map) => Ok(Some(map)),
+        Err(error) if error.says_unsupported() => Ok(None),
+        Err(error) => Err(error.while_doing(format!("cannot read the online CPUs of {uri}"), connection)),
+    }
+}
+
+/// The shape of the host, of which the CPUs in `map` are online.
+pub(super) fn topology(
+    connection: &Connection,
+    uri: &str,
+    map: Option<&CpuMap>,
+) -> Result<Topology, HostError> {
+    let xml = connection.capabilities().map_err(|error| {
+        LibvirtError::from(error).while_doing(format!("cannot read the capabilities of {uri}"), connection)
+    })?;
+    capabilities::topology(&xml, map).map_err(|error| HostError::Failed {
+        operation: format!("cannot understand the capabilities of {uri}"),
+        source: Box::new(error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use virt::error::ErrorNumber as Code;
+
+    use super::*;
+
+    #[test]
+    fn who_may_not_pin_is_told_that_reading_may_be_allowed() {
+        let plain = "cannot connect to qemu:///system";
+        let hinted = format!("{plain} with permission to pin (--dry-run needs permission to read only)");
+        let denied = "Failed to connect socket to '/run/libvirt/libvirt-sock': Permission denied";
+        let nobody = "Failed to connect socket to '/run/libvirt/libvirt-sock': Connection refused";
+        for (access, code, message, expect) in [
+            (Access::ReadWrite, Code::SystemError, denied, &*hinted),
+            (
+                Access::ReadWrite,
+                Code::AuthUnavailable,
+                "authentication unavailable",
+                &*hinted,
+            ),
+            (Access::ReadOnly, Code::SystemError, denied, plain),
+            (Access::ReadWrite, Code::SystemError, nobody, plain),
+        ] {
+            let error = not_connected("qemu:///system", access, LibvirtError::new(code, message));
+            assert_eq!(error.to_string(), expect, "{access:?} {code:?} {message}");
+        }
+    }
+}
