@@ -2,11 +2,15 @@
 
 use std::error::Error;
 use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
 
 use tempfile::NamedTempFile;
 use virt::domain::Domain;
 
+use super::counters::Source;
 use super::*;
+use crate::host::procfs::VcpuThreads;
 use crate::host::{Definition, VcpuSample};
 
 /// A host of `count` running domains `vm-<n>` of `vcpus` vCPUs each, with `inner` in each definition. Every
@@ -198,6 +202,29 @@ fn impossible_pins_are_told_apart() {
         Err("the host refuses the pin: it names no CPU".to_owned())
     );
     assert_eq!(pin(1, &cpus("0")), Ok(()));
+}
+
+#[test]
+fn a_domain_whose_source_is_lost_is_without_vcpus_once() {
+    let file = host_file(2, 1, "");
+    let mut host = open(&file, Access::ReadOnly);
+    host.sample().expect("readable");
+    let mut process = Command::new("sleep").arg("60").spawn().expect("sleep(1)");
+    let threads = VcpuThreads::find(&Path::new("/proc").join(process.id().to_string())).expect("readable");
+    let guest = host.guests.values_mut().next().expect("two domains");
+    guest.source = Source::Threads(threads);
+    let name = Arc::clone(&guest.name);
+    process.kill().expect("ours");
+    process.wait().expect("ours");
+    for (vcpus, which) in [(0, "the gap"), (1, "from libvirt")] {
+        let sample = host.sample().expect("readable");
+        assert_eq!(
+            find(&sample, &name).expect("it runs").vcpus.len(),
+            vcpus,
+            "{which}"
+        );
+        assert_eq!(sample.domains.len(), 2);
+    }
 }
 
 #[test]
