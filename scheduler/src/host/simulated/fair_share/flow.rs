@@ -11,19 +11,7 @@ const NOTHING: f64 = 1e-7;
 /// The groups of the minimum cut: those that together demand more than their pCPUs have. None if all can be carried.
 pub(super) fn unmet(demands: Vec<f64>, cpus: Vec<Vec<usize>>, room: Vec<f64>) -> Vec<bool> {
     let mut network = Network::new(demands, cpus, room);
-    while network.measure() {
-        network.next_edge_of_group.fill(0);
-        network.next_edge_of_cpu.fill(0);
-        for group in 0..network.demands.len() {
-            while network.demands[group] > NOTHING {
-                let sent = network.send_from_group(group, network.demands[group]);
-                if sent <= 0.0 {
-                    break;
-                }
-                network.demands[group] -= sent;
-            }
-        }
-    }
+    while network.measure() && network.fill() {}
     network.distance_of_group.iter().map(Option::is_some).collect()
 }
 
@@ -103,6 +91,24 @@ impl Network {
             distance += 2;
         }
         room_in_reach
+    }
+
+    /// Fills the shortest ways from all groups with demand left; whether anything was sent.
+    fn fill(&mut self) -> bool {
+        self.next_edge_of_group.fill(0);
+        self.next_edge_of_cpu.fill(0);
+        let mut any = false;
+        for group in 0..self.demands.len() {
+            while self.demands[group] > NOTHING {
+                let sent = self.send_from_group(group, self.demands[group]);
+                if sent <= 0.0 {
+                    break;
+                }
+                self.demands[group] -= sent;
+                any = true;
+            }
+        }
+        any
     }
 
     /// Sends up to `amount` from a group along shortest ways; what was sent.

@@ -27,7 +27,7 @@
 //!   - {at: 27, pause: "vm-5"}
 //!   - {at: 28, resume: "vm-5"}
 //!   - {at: 28, reboot: "vm-6"}
-//!   - {at: 28, cpuset: {domain: "vm-7", cpus: "0-1"}}             # the stored definition's; takes effect at the next start
+//!   - {at: 28, cpuset: {domain: "vm-7", cpus: "0-1"}}             # the stored definition's; moves nothing by itself
 //!   - {at: 28, fail: {call: pin, domain: "vm-2", ticks: 3, error: busy}}  # error: busy, refused; ticks absent: 1
 //!   - {at: 28, fail: {call: sample}}                              # the host cannot be read
 //!   - {at: 28, fail: {call: disconnect}}                          # nothing works
