@@ -25,6 +25,9 @@
 //! **CPUs.** A CPU that goes offline leaves every affinity as it was stated; a vCPU of which no CPU is left online runs
 //! anywhere. Background load of a CPU, where the scenario states it, is served before any guest.
 //!
+//! **Pins.** As Linux and libvirt do, the host refuses a set with a CPU that it does not have, and one of which no CPU is
+//! online; any other becomes the affinity exactly as stated.
+//!
 //! **Faults.** `call: pin`: pins of a domain fail for so many ticks, as a busy domain's do ([`PinError::Busy`]) or as ones
 //! that the host refuses ([`PinError::Refused`]). `call: sample`: samples fail ([`HostError::Failed`]). `call: disconnect`:
 //! every call fails ([`HostError::Lost`]). `call: slow`: every call takes so long in simulated time; counters are read at
