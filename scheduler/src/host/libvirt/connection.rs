@@ -35,7 +35,7 @@ pub(super) fn connect(uri: Option<&str>, access: Access) -> Result<Connection, H
 }
 
 fn not_connected(target: &str, access: Access, error: LibvirtError) -> HostError {
-    let hint = if access == Access::ReadWrite && error.says_forbidden() {
+    let hint = if access == Access::ReadWrite && (error.says_forbidden() || error.says_access_denied()) {
         " with permission to pin (--dry-run needs permission to read only)"
     } else {
         ""

@@ -46,17 +46,16 @@ impl LibvirtError {
         matches!(self.code, Some(Code::OperationTimeout | Code::ResourceBusy))
     }
 
-    /// Whether this connection may not do what was asked.
+    /// Whether an access rule of the daemon's, which may be about one domain, forbids what was asked.
+    pub(super) fn says_access_denied(&self) -> bool {
+        self.code == Some(Code::AccessDenied)
+    }
+
+    /// Whether this connection may not do what was asked, whatever the domain.
     pub(super) fn says_forbidden(&self) -> bool {
         let by_code = matches!(
             self.code,
-            Some(
-                Code::OperationDenied
-                    | Code::AccessDenied
-                    | Code::AuthFailed
-                    | Code::AuthCancelled
-                    | Code::AuthUnavailable
-            )
+            Some(Code::OperationDenied | Code::AuthFailed | Code::AuthCancelled | Code::AuthUnavailable)
         );
         // A socket that may not be opened is a system error; the crate does not hand out its number. The text is in
         // English: the process sets no locale.
@@ -132,7 +131,7 @@ mod tests {
             (Code::OperationTimeout, "busy"),
             (Code::ResourceBusy, "busy"),
             (Code::OperationDenied, "forbidden"),
-            (Code::AccessDenied, "forbidden"),
+            (Code::AccessDenied, "access-denied"),
             (Code::AuthFailed, "forbidden"),
             (Code::AuthCancelled, "forbidden"),
             (Code::AuthUnavailable, "forbidden"),
@@ -147,6 +146,7 @@ mod tests {
                 (error.says_no_domain(), "no-domain"),
                 (error.says_busy(), "busy"),
                 (error.says_forbidden(), "forbidden"),
+                (error.says_access_denied(), "access-denied"),
                 (error.says_unsupported(), "unsupported"),
             ];
             let said: Vec<&str> = meanings.iter().filter(|said| said.0).map(|said| said.1).collect();
