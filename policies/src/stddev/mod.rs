@@ -112,7 +112,7 @@ impl Policy for StdDev {
                 self.target.clear();
                 self.target.insert(chosen.target.cpu);
                 plan.pin(
-                    chosen.victim.ix(),
+                    chosen.victim.vcpu.ix(),
                     self.target.as_ref(),
                     &chosen,
                     chosen.stddev - chosen.projected,
@@ -152,7 +152,7 @@ impl StdDev {
         if snapshot.budget() == Some(0) {
             return Err(Stay::NoBudget);
         }
-        let Some((victim, moved)) = heaviest_that_may_move(snapshot, source.cpu, target.cpu) else {
+        let Some(victim) = heaviest_that_may_move(snapshot, source.cpu, target.cpu) else {
             let obstacles = obstacles(snapshot, source.cpu, target.cpu);
             return Err(Stay::NothingMayMove {
                 source,
@@ -160,13 +160,12 @@ impl StdDev {
                 obstacles,
             });
         };
-        let (source_after, target_after) = (source.load - moved, target.load + moved);
+        let (source_after, target_after) = (source.load - victim.load, target.load + victim.load);
         if !exceeds(source.load, target_after) {
             return Err(Stay::NoHelp {
                 source,
                 target,
                 victim,
-                moved,
                 stddev,
             });
         }
@@ -178,8 +177,6 @@ impl StdDev {
             source,
             target,
             victim,
-            moved,
-            heavier_stay: vcpus_on(snapshot, source.cpu).any(|(_, load)| load > moved),
             stddev,
             projected,
         })
@@ -238,20 +235,37 @@ fn vcpus_on<'s>(snapshot: &'s Snapshot<'s>, cpu: CpuIx) -> impl Iterator<Item = 
     here.filter_map(|vcpu| vcpu.load().filter(|&load| load > 0.0).map(|load| (vcpu, load)))
 }
 
+/// The vCPU to move, if the move helps.
+struct Victim<'s> {
+    vcpu: Vcpu<'s>,
+    load: f64,
+    /// Whether something heavier is on the source, but may not move.
+    heavier_stays: bool,
+}
+
 /// The vCPU on `source` with the highest load of those that may be pinned to `target`; of equals the first.
 fn heaviest_that_may_move<'s>(
     snapshot: &'s Snapshot<'s>,
     source: CpuIx,
     target: CpuIx,
-) -> Option<(Vcpu<'s>, f64)> {
-    let mut heaviest: Option<(Vcpu<'s>, f64)> = None;
+) -> Option<Victim<'s>> {
+    let mut chosen: Option<(Vcpu<'s>, f64)> = None;
+    let mut heaviest_that_stays = 0.0;
     for (vcpu, load) in vcpus_on(snapshot, source) {
-        let heavier = heaviest.is_none_or(|(_, heaviest)| load > heaviest);
-        if heavier && obstacle(&vcpu, target).is_none() {
-            heaviest = Some((vcpu, load));
+        if chosen.is_some_and(|(_, chosen)| load <= chosen) {
+            continue;
+        }
+        if obstacle(&vcpu, target).is_none() {
+            chosen = Some((vcpu, load));
+        } else {
+            heaviest_that_stays = load.max(heaviest_that_stays);
         }
     }
-    heaviest
+    chosen.map(|(vcpu, load)| Victim {
+        vcpu,
+        load,
+        heavier_stays: heaviest_that_stays > load,
+    })
 }
 
 /// What keeps a vCPU from being pinned to `target`.
@@ -278,4 +292,40 @@ fn obstacles(snapshot: &Snapshot<'_>, source: CpuIx, target: CpuIx) -> Obstacles
         }
     }
     obstacles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(threshold: f64) -> Option<String> {
+        StdDev::new(Options { threshold })
+            .err()
+            .map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_threshold_is_a_number_of_percent() {
+        assert_eq!((refusal(0.0), refusal(5.0), refusal(1e6)), (None, None, None));
+        let expected = "expected a finite number of percent, 0 or more";
+        for (threshold, written) in [
+            (-1.0, "-1"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(
+                refusal(threshold),
+                Some(format!("threshold is {written}; {expected}"))
+            );
+        }
+    }
+
+    #[test]
+    fn sums_of_the_same_loads_are_equal_in_any_order() {
+        let (forward, backward) = (0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1);
+        assert!(forward > backward, "rounding tells them apart");
+        assert!(!exceeds(forward, backward) && !exceeds(backward, forward));
+        assert!(exceeds(100.000_001, 100.0) && !exceeds(0.0, 0.0) && exceeds(f64::MIN_POSITIVE, 0.0));
+    }
 }

@@ -5,20 +5,13 @@
 
 use std::fmt;
 
-use vcpu_policy_api::snapshot::Vcpu;
-
-use super::Site;
+use super::{Site, Victim};
 
 /// A move that helps. Displayed as the reason for the pin.
-#[derive(Debug)]
 pub(super) struct Move<'s> {
     pub(super) source: Site,
     pub(super) target: Site,
-    pub(super) victim: Vcpu<'s>,
-    /// The victim's load, percent of a pCPU.
-    pub(super) moved: f64,
-    /// Whether something heavier is on the source, but may not move.
-    pub(super) heavier_stay: bool,
+    pub(super) victim: Victim<'s>,
     /// The standard deviation now.
     pub(super) stddev: f64,
     /// The standard deviation after the move; not above the one now.
@@ -35,8 +28,8 @@ impl fmt::Display for Move<'_> {
             source.load,
             target.os_id,
             target.load,
-            self.moved,
-            if self.heavier_stay {
+            self.victim.load,
+            if self.victim.heavier_stays {
                 ", the heaviest that may move,"
             } else {
                 ""
@@ -48,7 +41,6 @@ impl fmt::Display for Move<'_> {
 }
 
 /// Why nothing moves. Displayed as the plan's note.
-#[derive(Debug)]
 pub(super) enum Stay<'s> {
     /// There are fewer than two managed pCPUs.
     NowhereToGo { managed: usize },
@@ -72,8 +64,7 @@ pub(super) enum Stay<'s> {
     NoHelp {
         source: Site,
         target: Site,
-        victim: Vcpu<'s>,
-        moved: f64,
+        victim: Victim<'s>,
         stddev: f64,
     },
 }
@@ -104,16 +95,17 @@ impl fmt::Display for Stay<'_> {
                 source,
                 target,
                 victim,
-                moved,
                 stddev,
             } => write!(
                 f,
-                "moving {victim} ({moved:.1} %) from cpu {} to cpu {} would not lower stddev {stddev:.2}: \
+                "moving {} ({:.1} %) from cpu {} to cpu {} would not lower stddev {stddev:.2}: \
                  cpu {} would carry {:.1} %, and cpu {} carries {:.1} % now",
+                victim.vcpu,
+                victim.load,
                 source.os_id,
                 target.os_id,
                 target.os_id,
-                target.load + moved,
+                target.load + victim.load,
                 source.os_id,
                 source.load
             ),
