@@ -125,7 +125,7 @@ impl Explanation<'_> {
 
     /// The vCPUs that count on a CPU, the heaviest first.
     fn carried(&self, cpu: Option<CpuIx>) -> String {
-        let mut vcpus: Vec<Vcpu<'_>> = self.snapshot.vcpus().filter(|vcpu| vcpu.cpu() == cpu).collect();
+        let mut vcpus: Vec<Vcpu<'_>> = self.snapshot.vcpus_on(cpu).collect();
         let load = |vcpu: &Vcpu<'_>| vcpu.load().unwrap_or(-1.0);
         vcpus.sort_by(|a, b| load(b).total_cmp(&load(a)));
         let mut names: Vec<String> = vcpus.iter().take(NAMED_VCPUS).map(named).collect();

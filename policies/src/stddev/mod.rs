@@ -231,7 +231,7 @@ fn exceeds(value: f64, other: f64) -> bool {
 
 /// The vCPUs that count on a pCPU with a known load above 0, in order.
 fn vcpus_on<'s>(snapshot: &'s Snapshot<'s>, cpu: CpuIx) -> impl Iterator<Item = (Vcpu<'s>, f64)> {
-    let here = snapshot.vcpus().filter(move |vcpu| vcpu.cpu() == Some(cpu));
+    let here = snapshot.vcpus_on(Some(cpu));
     here.filter_map(|vcpu| vcpu.load().filter(|&load| load > 0.0).map(|load| (vcpu, load)))
 }
 
