@@ -11,7 +11,7 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: setup-build ## Build, and show the main job on a simulated host
-	@$(CARGO) build --release --quiet
+	$(CARGO) build --release --locked --package vcpu-scheduler
 	@scripts/demo target/release/vcpu-scheduler
 
 test: setup-test fmt clippy doc unit ## Everything that CI runs: format, lints, docs, all tests
