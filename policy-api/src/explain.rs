@@ -140,7 +140,7 @@ impl Explanation<'_> {
         if action.vcpu.index() >= vcpus || action.cpus.iter().any(|cpu| cpu.index() >= cpus) {
             return writeln!(
                 f,
-                "pin     {:?} to {:?}, of which this host knows nothing",
+                "pin     {:?} to CpuIx {:?}: this snapshot has no such rows",
                 action.vcpu, action.cpus
             );
         }

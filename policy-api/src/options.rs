@@ -120,7 +120,7 @@ pub fn build<P: Policy>(options: &str) -> Result<Box<dyn Decide>, OptionsError> 
     }
     let invalid = |error: serde_yaml::Error| OptionsError::Value {
         policy,
-        message: error.to_string(),
+        message: yaml::in_words(&error.to_string()),
     };
     // A policy without options may have the unit type for them, which YAML writes as null rather than {}.
     let options = if options.is_empty() {

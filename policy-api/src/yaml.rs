@@ -37,7 +37,31 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
             message = message.replace(&format!(" at line {line} column {column}"), "");
             message = message.trim_start_matches('.').to_owned();
         }
+        let message = in_words(&message);
         YamlError { at, message }
+    })
+}
+
+/// Names the types of a programming language, and the library's peculiarities, in words that everybody knows.
+pub(crate) fn in_words(message: &str) -> String {
+    const WORDS: &[(&str, &str)] = &[
+        (", expected u32", ", expected a whole number from 0 to 4294967295"),
+        (", expected u64", ", expected a whole number, 0 or more"),
+        (", expected f64", ", expected a number"),
+        (", expected a boolean", ", expected true or false"),
+        (", expected a sequence", ", expected a list"),
+        ("invalid type: sequence", "invalid type: list"),
+        ("invalid type: map", "invalid type: \"key: value\" pairs"),
+        ("invalid type: unit value", "invalid type: nothing"),
+        ("` as u128", "`"),
+        ("` as i128", "`"),
+        (
+            "deserializing from YAML containing more than one document is not supported",
+            "more than one YAML document; expected one",
+        ),
+    ];
+    WORDS.iter().fold(message.to_owned(), |message, (from, to)| {
+        message.replace(from, to)
     })
 }
 
@@ -59,7 +83,7 @@ mod tests {
         assert_eq!(error.at, Some((2, 3)));
         assert_eq!(
             error.to_string(),
-            "line 2, column 3: [1]: invalid type: string \"two\", expected u32"
+            "line 2, column 3: [1]: invalid type: string \"two\", expected a whole number from 0 to 4294967295"
         );
         assert_eq!(
             read::<u32>("{a: ").expect_err("unfinished").at.map(|at| at.0),

@@ -12,7 +12,8 @@
 
 use std::fmt;
 
-use serde::de::{Error, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Percent;
@@ -25,8 +26,8 @@ use crate::topology::{
 };
 
 /// A host's shape as a file states it. See the [module](self).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", try_from = "Fields")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct HostShape {
     #[serde(skip_serializing_if = "Option::is_none")]
     nodes: Option<u32>,
@@ -62,7 +63,10 @@ enum Cpus {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a CPU such as {cpu: 0, node: 0, llc: 0, core: 0}"
+)]
 struct CpuDocument {
     cpu: u32,
     #[serde(default)]
@@ -105,6 +109,28 @@ impl<'de> Deserialize<'de> for Cpus {
     }
 }
 
+/// Hand-written, so that keys that do not agree are located where the topology is.
+impl<'de> Deserialize<'de> for HostShape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Shape;
+        impl<'de> Visitor<'de> for Shape {
+            type Value = HostShape;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(FORMS)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HostShape, A::Error> {
+                let fields = Fields::deserialize(MapAccessDeserializer::new(map))?;
+                HostShape::try_from(fields).map_err(A::Error::custom)
+            }
+        }
+        deserializer.deserialize_map(Shape)
+    }
+}
+
+/// The forms that a topology may have.
+const FORMS: &str =
+    "{cpus: N}, {cpus: [{cpu: 0, …}, …]} or {nodes, llcs-per-node, cores-per-llc, threads-per-core}";
+
 impl TryFrom<Fields> for HostShape {
     type Error = String;
 
@@ -143,7 +169,7 @@ impl TryFrom<Fields> for HostShape {
                 ));
             }
             (None, []) => {
-                return Err("expected {cpus: N}, {cpus: [{cpu: 0, …}, …]} or {nodes, llcs-per-node, cores-per-llc, threads-per-core}".to_owned());
+                return Err(format!("it is empty; expected {FORMS}"));
             }
             _ => {}
         }
@@ -157,15 +183,17 @@ impl TryFrom<Fields> for HostShape {
                 u64::from(count.unwrap_or(1)).saturating_mul(total)
             }),
         };
-        if total == 0 || total > u64::from(MAX_OS_CPU) + 1 {
+        if total == 0 {
+            return Err("the host has no CPU; expected one or more".to_owned());
+        }
+        if total > u64::from(MAX_OS_CPU) + 1 {
             return Err(format!(
-                "the host would have CPUs up to number {}; expected between 1 and {} CPUs",
-                i128::from(total) - 1,
-                MAX_OS_CPU + 1
+                "the host has CPUs beyond number {MAX_OS_CPU}, the largest supported one"
             ));
         }
         shape.check_list()?;
         shape.check_distances()?;
+        shape.topology().map_err(|error| error.to_string())?;
         Ok(shape)
     }
 }

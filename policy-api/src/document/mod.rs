@@ -42,7 +42,7 @@ pub enum DocumentError {
     #[error(transparent)]
     Yaml(#[from] YamlError),
     /// Its host is impossible.
-    #[error("topology: {0}")]
+    #[error("topology")]
     Topology(#[from] TopologyError),
     /// A value that does not fit the rest of the file.
     #[error("{path}: {problem}")]
@@ -58,7 +58,7 @@ pub enum DocumentError {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a snapshot")]
 struct Document {
     interval: Interval,
     topology: HostShape,
@@ -78,7 +78,11 @@ struct Document {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a domain such as {name: web1, vcpus: [{cpu: 0, load: 80.0}]}"
+)]
 struct DomainDocument {
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +97,11 @@ struct DomainDocument {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a vCPU such as {cpu: 0, load: 80.0}"
+)]
 struct VcpuDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     number: Option<u32>,
@@ -158,6 +166,9 @@ pub fn uuid_from_name(name: &str) -> [u8; 16] {
 /// If it is not one; see [`DocumentError`].
 pub fn read(text: &str) -> Result<SnapshotBlock, DocumentError> {
     let document: Document = yaml::read(text)?;
+    if document.interval.is_zero() {
+        return Err(value("interval", "it is 0; expected more"));
+    }
     let topology = document.topology.topology()?;
     let host = Host::new(&document, &topology)?;
     let mut builder = SnapshotBuilder::new();
@@ -186,12 +197,13 @@ pub fn read(text: &str) -> Result<SnapshotBlock, DocumentError> {
             .uuid
             .map_or_else(|| uuid_from_name(&domain.name), uuid::Uuid::into_bytes);
         if !identities.insert(uuid) {
+            let name = &domain.name;
             return Err(value(
                 &path,
-                format!(
-                    "an earlier domain has the UUID of \"{}\"; each domain has its own",
-                    domain.name
-                ),
+                match domain.uuid {
+                    Some(_) => format!("an earlier domain has the UUID of \"{name}\"; expected another one"),
+                    None => format!("an earlier domain is \"{name}\"; expected another name, or a uuid"),
+                },
             ));
         }
         builder.domain(DomainEntry {

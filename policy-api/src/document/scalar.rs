@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::cpuset::OsCpuSet;
+use crate::cpuset::{CpuListError, OsCpuSet};
 
 /// A percentage or another measure: finite and not negative.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,7 +36,7 @@ impl<'de> Deserialize<'de> for Percent {
         impl Visitor<'_> for Number {
             type Value = Percent;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number that is not negative")
+                f.write_str("a number, 0 or more")
             }
             fn visit_f64<E: Error>(self, value: f64) -> Result<Percent, E> {
                 if value.is_finite() && value >= 0.0 {
@@ -151,7 +151,10 @@ impl<'de> Deserialize<'de> for AllowedCpus {
                 if text == "none" {
                     return Ok(AllowedCpus::None);
                 }
-                text.parse().map(AllowedCpus::Some).map_err(E::custom)
+                text.parse().map(AllowedCpus::Some).map_err(|error| match error {
+                    CpuListError::Malformed { .. } => E::custom(format_args!("{error}, or none")),
+                    _ => E::custom(error),
+                })
             }
             fn visit_u64<E: Error>(self, cpu: u64) -> Result<AllowedCpus, E> {
                 self.visit_str(&cpu.to_string())
