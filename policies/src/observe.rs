@@ -46,3 +46,24 @@ impl Policy for Observe {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reports_the_managed_cpus_alone() {
+        let block = vcpu_policy_api::document::read(
+            "{interval: 5s, topology: {cpus: 3}, reserved: '0', domains: [{name: vm, vcpus: [
+               {load: 90.0, affinity: '0'}, {load: 30.0, affinity: '1'}, {load: 10.0, affinity: '2'}]}]}",
+        )
+        .expect("a snapshot");
+        let mut plan = Plan::new();
+        let mut observe = Observe::new(Options {}).expect("no options");
+        Policy::decide(&mut observe, &block.view(), &mut plan).expect("it always decides");
+        assert_eq!(
+            plan.notes().collect::<Vec<_>>(),
+            ["stddev 10.00; this policy only watches"]
+        );
+    }
+}
