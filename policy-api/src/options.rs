@@ -3,11 +3,10 @@
 //! Options travel as one YAML mapping in text form. The policy's default options say which keys there are, so an
 //! unknown key is refused here, by name and with the nearest known one, before the policy's own type sees it.
 
-use serde_yaml::{Mapping, Value};
 use thiserror::Error;
 
 use crate::policy::{Decide, Policy, PolicyError};
-use crate::yaml;
+use crate::yaml::{self, Mapping, Value, YamlError};
 
 /// Why a policy could not be made from options.
 #[derive(Debug, Error)]
@@ -118,23 +117,21 @@ pub fn build<P: Policy>(options: &str) -> Result<Box<dyn Decide>, OptionsError> 
         };
         *slot = value;
     }
-    let invalid = |error: serde_yaml::Error| OptionsError::Value {
-        policy,
-        message: yaml::in_words(&error.to_string()),
-    };
     // A policy without options may have the unit type for them, which YAML writes as null rather than {}.
     let options = if options.is_empty() {
         Value::Null
     } else {
         Value::Mapping(options)
     };
-    let options = serde_yaml::from_value(options).map_err(invalid)?;
+    // By way of text, since that way errors name the key.
+    let options = yaml::read(&yaml::write(&options))
+        .map_err(|YamlError { message, .. }| OptionsError::Value { policy, message })?;
     let built = P::new(options).map_err(|source| OptionsError::Refused { policy, source })?;
     Ok(Box::new(built))
 }
 
 fn default_options<P: Policy>() -> Mapping {
-    match serde_yaml::to_value(P::Options::default()) {
+    match yaml::read(&yaml::write(&P::Options::default())) {
         Ok(Value::Mapping(options)) => options,
         _ => Mapping::new(),
     }

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+pub use serde_yaml::{Mapping, Value};
 use thiserror::Error;
 
 /// Why a text is not the YAML that was expected.
@@ -43,7 +44,7 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
 }
 
 /// Names the types of a programming language, and the library's peculiarities, in words that everybody knows.
-pub(crate) fn in_words(message: &str) -> String {
+fn in_words(message: &str) -> String {
     const WORDS: &[(&str, &str)] = &[
         (", expected u32", ", expected a whole number from 0 to 4294967295"),
         (", expected u64", ", expected a whole number, 0 or more"),

@@ -88,8 +88,7 @@ impl Default for Options {
 impl Policy for StdDev {
     const NAME: &'static str = "stddev";
     const VERSION: &'static str = "1.0.0";
-    const SUMMARY: &'static str =
-        "pins one vCPU a tick from the busiest to the least busy CPU, if that lowers the standard deviation";
+    const SUMMARY: &'static str = "pins vCPUs to single CPUs, one a tick, from the busiest to the least busy, if that lowers the standard deviation";
     type Options = Options;
 
     fn new(Options { threshold }: Options) -> Result<Self, PolicyError> {

@@ -1,6 +1,7 @@
 //! The real binary, as a user or a script meets it: what it prints, and its exit status.
 
 mod bad_input;
+mod documentation;
 mod scenarios;
 
 use std::path::{Path, PathBuf};
