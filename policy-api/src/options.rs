@@ -18,7 +18,7 @@ pub enum OptionsError {
         policy: &'static str,
         /// What YAML says.
         #[source]
-        source: Option<yaml::YamlError>,
+        source: Option<YamlError>,
     },
     /// A key that the policy does not have.
     #[error("policy {policy} has no option \"{key}\"{}; {}", did_you_mean(.suggestion.as_deref()), list(.known))]

@@ -7,4 +7,5 @@
 mod daemon;
 mod harness;
 mod harness_promises;
+mod permission;
 mod stopping;

@@ -8,6 +8,7 @@
 //! - `sandbox`: a folder, an ordinary user to run things as, and the end of everything started there
 //! - `daemon`: the libvirt daemon in that sandbox, and `virsh` to talk to it
 //! - `guest`: building, defining, starting and pinning guests
+//! - `read_only`: a daemon that lets nobody write
 //! - `threads`: masks, last CPU and CPU time of a guest's vCPU threads, read from the kernel
 //!
 //! The harness is for tests, so it panics where something is wrong, with a message that says what to do about
@@ -15,11 +16,13 @@
 
 mod daemon;
 mod guest;
+mod read_only;
 mod sandbox;
 mod threads;
 
 pub(crate) use daemon::PrivateLibvirt;
 pub(crate) use guest::GuestSpec;
+pub(crate) use read_only::ReadOnlyLibvirt;
 pub(crate) use threads::cpus;
 
 use std::thread;
