@@ -75,7 +75,7 @@ struct CpuDocument {
     llc: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     core: Option<u32>,
-    #[serde(default = "super::yes", skip_serializing_if = "super::is_yes")]
+    #[serde(default = "super::form::yes", skip_serializing_if = "super::form::is_yes")]
     online: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     capacity: Option<Percent>,

@@ -79,6 +79,14 @@ impl Interval {
         Self(duration)
     }
 
+    pub(super) fn nanoseconds(self) -> u64 {
+        u64::try_from(self.get().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        self.get() == Duration::ZERO
+    }
+
     /// The length of time.
     pub fn get(self) -> Duration {
         self.0
