@@ -117,15 +117,14 @@ pub fn build<P: Policy>(options: &str) -> Result<Box<dyn Decide>, OptionsError> 
         };
         *slot = value;
     }
-    // A policy without options may have the unit type for them, which YAML writes as null rather than {}.
-    let options = if options.is_empty() {
-        Value::Null
-    } else {
-        Value::Mapping(options)
+    // By way of text, since that way errors name the key. Where there are no keys, the type may be a struct without
+    // fields, which reads from {}, or (), which reads from null.
+    let text = yaml::write(&options);
+    let read = match yaml::read(&text) {
+        Err(_) if options.is_empty() => yaml::read("null"),
+        read => read,
     };
-    // By way of text, since that way errors name the key.
-    let options = yaml::read(&yaml::write(&options))
-        .map_err(|YamlError { message, .. }| OptionsError::Value { policy, message })?;
+    let options = read.map_err(|YamlError { message, .. }| OptionsError::Value { policy, message })?;
     let built = P::new(options).map_err(|source| OptionsError::Refused { policy, source })?;
     Ok(Box::new(built))
 }
