@@ -1,6 +1,7 @@
 //! `run`: the daemon.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -17,7 +18,7 @@ use crate::engine::stop::Stop;
 use crate::engine::verify::NamedRejection;
 use crate::engine::{Decision, Engine};
 use crate::host::libvirt::{Access, LibvirtHost};
-use crate::host::watched::{Open, Watched};
+use crate::host::watched::{Open, PATIENCE, Watched};
 use crate::host::{Host, HostError};
 
 /// How many pins a tick makes at most: enough to follow a change, too few to stir up a host by mistake.
@@ -46,7 +47,7 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         chosen.built_in.version,
         chosen.built_in.summary
     );
-    let mut host = match Watched::open(open_libvirt(uri.to_owned(), access), stop.clone()) {
+    let mut host = match Watched::open(open_libvirt(uri.to_owned(), access), stop.clone(), PATIENCE) {
         Ok(host) => host,
         Err(HostError::Stopped) => return Ok(()),
         Err(error) => return Err(Failure::world(error)),
@@ -69,7 +70,7 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
 
 /// Opens libvirt, as often as it is asked to.
 pub(super) fn open_libvirt(uri: String, access: Access) -> Open {
-    Box::new(move || Ok(Box::new(LibvirtHost::open(Some(&uri), access)?) as Box<dyn Host>))
+    Arc::new(move || Ok(Box::new(LibvirtHost::open(Some(&uri), access)?) as Box<dyn Host>))
 }
 
 fn failure(error: DaemonError) -> Failure {

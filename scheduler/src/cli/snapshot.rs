@@ -13,7 +13,7 @@ use super::simulate::read;
 use crate::engine::collect::{Collector, Terms};
 use crate::host::libvirt::Access;
 use crate::host::simulated::SimulatedHost;
-use crate::host::watched::Watched;
+use crate::host::watched::{PATIENCE, Watched};
 use crate::host::{Host, HostError, Sample};
 
 pub(super) fn snapshot(args: &SnapshotArgs, output: &mut dyn Write) -> Result<(), Failure> {
@@ -57,7 +57,7 @@ fn two_samples(args: &SnapshotArgs) -> Result<Vec<Result<Sample, HostError>>, Fa
     let stop = stop_on_signals()?;
     let uri = args.connect.uri().to_owned();
     let mut host =
-        Watched::open(open_libvirt(uri, Access::ReadOnly), stop.clone()).map_err(Failure::world)?;
+        Watched::open(open_libvirt(uri, Access::ReadOnly), stop.clone(), PATIENCE).map_err(Failure::world)?;
     let first = host.sample().map_err(Failure::world)?;
     if stop.wait_until(Instant::now() + args.interval.get()) {
         return Err(Failure::world(HostError::Stopped));
