@@ -2,8 +2,6 @@
 # Both install what is missing first, and say so. `make help` lists the rest.
 
 CARGO ?= cargo
-SCENARIOS := testdata/scenarios
-DEMO := target/release/vcpu-scheduler simulate
 
 .PHONY: help demo test setup-build setup-test fmt clippy doc unit bench clean
 
@@ -12,7 +10,7 @@ help: ## List the targets
 
 demo: setup-build ## Build, and show the main job on a simulated host
 	$(CARGO) build --release --locked --package vcpu-scheduler
-	@scripts/demo target/release/vcpu-scheduler
+	@scripts/demo $(CARGO) run --release --quiet --locked --package vcpu-scheduler --
 
 test: setup-test fmt clippy doc unit ## Everything that CI runs: format, lints, docs, all tests
 	@echo 'make test: everything passed'

@@ -57,15 +57,10 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         once: args.once,
         dry_run: args.dry_run,
     };
-    let mut written = Ok(());
-    let mut proposals = |decision: &Decision<'_>| {
-        if written.is_ok() {
-            written = write_proposal(output, decision);
-        }
-    };
+    let mut proposals = |decision: &Decision<'_>| write_proposal(output, decision);
     let totals = daemon::run(&mut host, &mut engine, &stop, settings, &mut proposals).map_err(failure)?;
     info!(ticks = totals.ticks, pins = totals.pins, "stopped");
-    Ok(written?)
+    Ok(())
 }
 
 /// Opens libvirt, as often as it is asked to.
