@@ -33,11 +33,7 @@ struct Stddev {
 }
 
 pub(super) fn decide(args: &DecideArgs, output: &mut dyn Write) -> Result<(), Failure> {
-    let policies = args
-        .policies
-        .iter()
-        .map(|name| Chosen::new(name, &args.options))
-        .collect::<Result<Vec<_>, _>>()?;
+    let policies = Chosen::several(&args.policies, &args.options)?;
     let block = read(&args.snapshot)?;
     let snapshot = block.view();
     let mut reports = Vec::new();

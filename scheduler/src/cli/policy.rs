@@ -33,6 +33,29 @@ impl Chosen {
         Ok(Self { built_in, options })
     }
 
+    /// Several policies, each with those of the options that it has; an option that none has is refused by the first.
+    pub(super) fn several(names: &[String], given: &OptionArgs) -> Result<Vec<Self>, Failure> {
+        let built_in = names
+            .iter()
+            .map(|name| vcpu_policies::find(name).map_err(Failure::caller));
+        let built_in = built_in.collect::<Result<Vec<_>, _>>()?;
+        let has = |policy: &BuiltIn, key: &str| options::has(&(policy.defaults)(), key);
+        let one_for_all = |key: &str| !built_in.iter().any(|policy| has(policy, key));
+        let each = built_in.iter().map(|policy| {
+            let pairs = given
+                .pairs
+                .iter()
+                .filter(|(key, _)| one_for_all(key) || has(policy, key));
+            Self::new(
+                policy.name,
+                &OptionArgs {
+                    pairs: pairs.cloned().collect(),
+                },
+            )
+        });
+        each.collect()
+    }
+
     pub(super) fn from_args(args: &PolicyArgs) -> Result<Self, Failure> {
         Self::new(&args.policy, &args.options)
     }
