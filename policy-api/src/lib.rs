@@ -22,6 +22,8 @@ pub mod plan;
 pub mod policy;
 pub mod snapshot;
 pub mod statistics;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod topology;
 #[cfg(feature = "yaml")]
 pub mod yaml;

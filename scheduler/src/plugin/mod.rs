@@ -4,5 +4,6 @@
 //! against what every policy has promised. What a library and this program say to each other is
 //! [`vcpu_policy_api::abi`].
 
+pub mod conformance;
 mod elf;
 pub mod library;

@@ -170,7 +170,7 @@ impl Night {
                 elsewhere += 1;
             } else if cpus.as_ref() != vcpu.affinity() {
                 let reason =
-                    format_args!("the host carries {share:.1} %: {units} of {all} {kind}s are enough");
+                    format_args!("the host carries {share:.1} %: {units} of {all} {kind}s suffice");
                 // What is gained: the load of this vCPU that leaves CPUs which are to sleep.
                 let asleep = vcpu.cpu().is_some_and(|cpu| !awake.contains(cpu));
                 plan.pin(
@@ -183,7 +183,7 @@ impl Night {
         }
         if elsewhere > 0 {
             plan.note(format_args!(
-                "{elsewhere} vCPUs are not allowed on any awake cpu and stay where they are"
+                "vCPUs that are allowed no awake cpu, and stay where they are: {elsewhere}"
             ));
         } else if plan.actions().len() == 0 {
             plan.note(format_args!(
