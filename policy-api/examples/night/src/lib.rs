@@ -169,8 +169,7 @@ impl Night {
             if cpus.is_empty() {
                 elsewhere += 1;
             } else if cpus.as_ref() != vcpu.affinity() {
-                let reason =
-                    format_args!("the host carries {share:.1} %: {units} of {all} {kind}s suffice");
+                let reason = format_args!("the host carries {share:.1} %: {units} of {all} {kind}s suffice");
                 // What is gained: the load of this vCPU that leaves CPUs which are to sleep.
                 let asleep = vcpu.cpu().is_some_and(|cpu| !awake.contains(cpu));
                 plan.pin(
