@@ -367,8 +367,10 @@ fn caught<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     result.map_err(|payload| {
         let seen = PANIC.take();
         let text = seen.unwrap_or_else(|| text(payload.as_ref()).to_owned());
-        // Dropping it could run code of the author's that panics again.
-        std::mem::forget(payload);
+        // Dropping anything else could run code of the author's that panics again.
+        if !(payload.is::<&str>() || payload.is::<String>()) {
+            std::mem::forget(payload);
+        }
         text
     })
 }
