@@ -58,6 +58,7 @@ impl<P: Policy> Decide for P {
 #[error("{message}")]
 pub struct PolicyError {
     message: String,
+    lost: bool,
 }
 
 impl PolicyError {
@@ -65,6 +66,20 @@ impl PolicyError {
     pub fn new(message: impl fmt::Display) -> Self {
         Self {
             message: message.to_string(),
+            lost: false,
         }
+    }
+
+    /// An error after which the policy cannot decide any more: it has to be made anew.
+    pub fn lost(message: impl fmt::Display) -> Self {
+        Self {
+            lost: true,
+            ..Self::new(message)
+        }
+    }
+
+    /// Whether the policy has to be made anew before it can decide again.
+    pub fn is_lost(&self) -> bool {
+        self.lost
     }
 }

@@ -24,14 +24,14 @@ use verify::Verdict;
 
 use crate::host::{HostError, PinError, Sample};
 
-/// Makes the policy anew: at the start, and after it panicked.
+/// Makes the policy anew: at the start, and after it panicked or lost its state.
 pub type MakePolicy = Box<dyn Fn() -> Result<Box<dyn Decide>, PolicyError> + Send>;
 
 /// A policy at work. See the [module](self).
 pub struct Engine {
     collector: Collector,
     make_policy: MakePolicy,
-    /// `None` after a panic, until the next tick.
+    /// `None` after a panic, or an error that cost its state, until the next tick.
     policy: Option<Box<dyn Decide>>,
     /// Whether the policy has not decided yet.
     fresh: bool,
@@ -127,8 +127,8 @@ impl Engine {
                 message: panic_message(payload.as_ref()),
             }
         })?;
-        self.policy = Some(policy);
-        self.fresh = false;
+        self.fresh = result.as_ref().is_err_and(PolicyError::is_lost);
+        self.policy = (!self.fresh).then_some(policy);
         result?;
         let plan = &self.plan;
         Ok(Some(Decision {
@@ -139,7 +139,7 @@ impl Engine {
     }
 }
 
-fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()
         .copied()
