@@ -45,6 +45,13 @@ pub trait Decide: Send {
     /// # Errors
     /// See [`Policy::decide`].
     fn decide(&mut self, snapshot: &Snapshot<'_>, plan: &mut Plan) -> Result<(), PolicyError>;
+
+    /// Whether what was learnt in earlier decisions has been lost since: the process it ran in had to be started again,
+    /// say. It is asked before each decision, whose snapshot then says so ([`Snapshot::is_fresh`]). A policy that runs
+    /// where it was made loses nothing.
+    fn is_fresh(&mut self) -> bool {
+        false
+    }
 }
 
 impl<P: Policy> Decide for P {
@@ -58,6 +65,7 @@ impl<P: Policy> Decide for P {
 #[error("{message}")]
 pub struct PolicyError {
     message: String,
+    lost: bool,
 }
 
 impl PolicyError {
@@ -65,6 +73,20 @@ impl PolicyError {
     pub fn new(message: impl fmt::Display) -> Self {
         Self {
             message: message.to_string(),
+            lost: false,
         }
+    }
+
+    /// An error after which the policy cannot decide any more: it has to be made anew.
+    pub fn lost(message: impl fmt::Display) -> Self {
+        Self {
+            lost: true,
+            ..Self::new(message)
+        }
+    }
+
+    /// Whether the policy has to be made anew before it can decide again.
+    pub fn is_lost(&self) -> bool {
+        self.lost
     }
 }

@@ -7,4 +7,5 @@ pub mod cli;
 pub mod engine;
 pub mod evaluate;
 pub mod host;
+pub mod plugin;
 pub mod trace;

@@ -24,14 +24,14 @@ use verify::Verdict;
 
 use crate::host::Sample;
 
-/// Makes the policy anew: at the start, and after it panicked.
+/// Makes the policy anew: at the start, and after it panicked or was lost.
 pub type MakePolicy = Box<dyn Fn() -> Result<Box<dyn Decide>, PolicyError> + Send>;
 
 /// A policy at work. See the [module](self).
 pub struct Engine {
     collector: Collector,
     make_policy: MakePolicy,
-    /// `None` after a panic, until the next tick.
+    /// `None` after it panicked or was lost, until the next tick.
     policy: Option<Box<dyn Decide>>,
     /// Whether the policy has not decided yet.
     fresh: bool,
@@ -92,7 +92,8 @@ impl Engine {
     /// # Errors
     /// If there is no decision. The next tick may be tried all the same.
     pub fn decide(&mut self, sample: &Sample) -> Result<Option<Decision<'_>>, TickError> {
-        let Some(collected) = self.collector.collect(sample, self.fresh)? else {
+        let fresh = self.fresh || self.policy.as_mut().is_some_and(|policy| policy.is_fresh());
+        let Some(collected) = self.collector.collect(sample, fresh)? else {
             return Ok(None);
         };
         self.plan.clear();
@@ -112,8 +113,9 @@ impl Engine {
                 message: panic_message(payload.as_ref()),
             }
         })?;
-        self.policy = Some(policy);
-        self.fresh = false;
+        // A policy that says that it cannot go on is made anew, as one that panicked is.
+        self.fresh = matches!(&result, Err(error) if error.is_lost());
+        self.policy = (!self.fresh).then_some(policy);
         result?;
         let plan = &self.plan;
         Ok(Some(Decision {
