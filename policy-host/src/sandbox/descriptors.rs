@@ -40,7 +40,7 @@ pub(crate) fn descriptors() -> io::Result<Descriptors> {
             // SAFETY: nothing in this process owns the descriptor: it is none of the two above, and before them only
             // the standard ones were in use. (The folder that listed it is closed: closing again is an error that
             // changes nothing.)
-            unsafe { rustix::io::close(number) };
+            unsafe { libc::close(number) };
         }
     }
     Ok(Descriptors {

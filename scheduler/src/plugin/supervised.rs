@@ -75,27 +75,28 @@ impl fmt::Display for Order {
 pub struct Supervised {
     order: Order,
     terms: Arc<Terms>,
+    /// Made in time, so that nothing can go wrong when it is needed.
+    fallback: Fallback,
     state: State,
     faults: Faults,
 }
 
+struct Fallback(Box<dyn Decide>);
+
+impl fmt::Debug for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a policy")
+    }
+}
+
+#[derive(Debug)]
 enum State {
     /// At work. Whether it has decided yet.
     Running { process: PluginProcess, fresh: bool },
     /// To be started again after so many ticks.
     Paused { ticks: u32 },
-    /// Given up. Whether the fallback has decided yet.
-    Replaced { fallback: Box<dyn Decide>, fresh: bool },
-}
-
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Running { .. } => "running",
-            Self::Paused { .. } => "paused",
-            Self::Replaced { .. } => "replaced",
-        })
-    }
+    /// Given up for the fallback. Whether that has decided yet.
+    Replaced { fresh: bool },
 }
 
 impl Supervised {
@@ -104,10 +105,12 @@ impl Supervised {
     /// # Errors
     /// If that fails.
     pub fn new(order: Order, terms: Arc<Terms>) -> Result<Self, PolicyError> {
+        let fallback = (terms.fallback.build)("").map_err(|error| PolicyError::new(chain(&error)))?;
         let process = start(&order, &terms).map_err(|fault| told(&order, &fault))?;
         Ok(Self {
             order,
             terms,
+            fallback: Fallback(fallback),
             state: State::Running { process, fresh: true },
             faults: Faults::default(),
         })
@@ -118,23 +121,13 @@ impl Supervised {
         self.state = match self.faults.count() {
             Consequence::Pause(ticks) => State::Paused { ticks },
             Consequence::GiveUp(why) => {
-                let fallback = self.terms.fallback;
                 error!(
                     last = chain(fault),
                     "{} is not started again: {why}; from now on the policy {} decides",
                     self.order,
-                    fallback.name
+                    self.terms.fallback.name
                 );
-                match (fallback.build)("") {
-                    Ok(fallback) => State::Replaced {
-                        fallback,
-                        fresh: true,
-                    },
-                    Err(error) => {
-                        error!("{}", chain(&error));
-                        State::Paused { ticks: u32::MAX }
-                    }
-                }
+                State::Replaced { fresh: true }
             }
         };
     }
@@ -163,17 +156,19 @@ impl Decide for Supervised {
             self.fail(&fault);
         }
         match &mut self.state {
-            State::Replaced { fallback, fresh } => {
+            State::Replaced { fresh } => {
                 *fresh = false;
-                return fallback.decide(snapshot, plan);
+                return self.fallback.0.decide(snapshot, plan);
             }
             State::Paused { ticks } if *ticks > 0 => {
+                let when = match *ticks {
+                    1 => "in the next tick".to_owned(),
+                    ticks => format!("in {ticks} ticks"),
+                };
                 *ticks -= 1;
                 return Err(PolicyError::new(format_args!(
-                    "{} failed {} times in a row and is started again in {} ticks",
-                    self.order,
-                    self.faults.in_a_row,
-                    *ticks + 1
+                    "{} failed {} times in a row and is started again {when}",
+                    self.order, self.faults.in_a_row
                 )));
             }
             _ => {}
@@ -204,7 +199,7 @@ impl Decide for Supervised {
         match &mut self.state {
             State::Running { process, fresh } => *fresh || process.ended_between().is_some(),
             State::Paused { .. } => true,
-            State::Replaced { fresh, .. } => *fresh,
+            State::Replaced { fresh } => *fresh,
         }
     }
 }
