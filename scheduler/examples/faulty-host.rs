@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpid, getppid, kill_process};
+use rustix::process::{Pid, Signal, getppid, kill_process};
 use vcpu_policy_api::cpuset::CpuSet;
 use vcpu_policy_api::ids::{CpuIx, Index, VcpuIx};
 use vcpu_policy_api::plan::Plan;
@@ -108,7 +108,11 @@ fn happen(fault: &str, plan: &mut Plan) -> Result<(), PolicyError> {
     match fault {
         "abort" => std::process::abort(),
         "panic" => panic!("as told"),
-        "segfault" => kill_process(getpid(), Signal::SEGV).map_err(PolicyError::new)?,
+        "segfault" => {
+            let nowhere: *const u8 = black_box(std::ptr::without_provenance(8));
+            // SAFETY: not sound; that is what a plugin might do.
+            black_box(unsafe { nowhere.read_volatile() });
+        }
         "overflow" => overflow(0),
         "loop" => loop {
             std::hint::spin_loop();
