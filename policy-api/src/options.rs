@@ -15,7 +15,7 @@ pub enum OptionsError {
     #[error("the options of policy {policy} are not \"key: value\" pairs")]
     NotAMapping {
         /// The policy's name.
-        policy: &'static str,
+        policy: String,
         /// What YAML says.
         #[source]
         source: Option<YamlError>,
@@ -24,7 +24,7 @@ pub enum OptionsError {
     #[error("policy {policy} has no option \"{key}\"{}; {}", did_you_mean(.suggestion.as_deref()), list(.known))]
     Unknown {
         /// The policy's name.
-        policy: &'static str,
+        policy: String,
         /// The key.
         key: String,
         /// The known key that is most like it, if one is.
@@ -36,7 +36,7 @@ pub enum OptionsError {
     #[error("an option of policy {policy} has a value that it cannot have: {message}")]
     Value {
         /// The policy's name.
-        policy: &'static str,
+        policy: String,
         /// What was found and what was expected.
         message: String,
     },
@@ -44,7 +44,7 @@ pub enum OptionsError {
     #[error("policy {policy} does not accept its options")]
     Refused {
         /// The policy's name.
-        policy: &'static str,
+        policy: String,
         /// What the policy says.
         #[source]
         source: PolicyError,
@@ -100,23 +100,8 @@ pub fn number(options: &str, key: &str) -> Option<f64> {
 /// # Errors
 /// If the text is no mapping, a key is unknown, or a value is not acceptable.
 pub fn build<P: Policy>(options: &str) -> Result<Box<dyn Decide>, OptionsError> {
-    let policy = P::NAME;
-    let given: Value = yaml::read(options).map_err(|source| OptionsError::NotAMapping {
-        policy,
-        source: Some(source),
-    })?;
-    let given = match given {
-        Value::Null => Mapping::new(),
-        Value::Mapping(given) => given,
-        _ => return Err(OptionsError::NotAMapping { policy, source: None }),
-    };
-    let mut options = default_options::<P>();
-    for (key, value) in given {
-        let Some(slot) = options.get_mut(&key) else {
-            return Err(unknown::<P>(&key, &options));
-        };
-        *slot = value;
-    }
+    let policy = || P::NAME.to_owned();
+    let options = overlay(P::NAME, default_options::<P>(), options)?;
     // By way of text, since that way errors name the key. Where there are no keys, the type may be a struct without
     // fields, which reads from {}, or (), which reads from null.
     let text = yaml::write(&options);
@@ -124,9 +109,90 @@ pub fn build<P: Policy>(options: &str) -> Result<Box<dyn Decide>, OptionsError> 
         Err(_) if options.is_empty() => yaml::read("null"),
         read => read,
     };
-    let options = read.map_err(|YamlError { message, .. }| OptionsError::Value { policy, message })?;
-    let built = P::new(options).map_err(|source| OptionsError::Refused { policy, source })?;
+    let options = read.map_err(|YamlError { message, .. }| OptionsError::Value {
+        policy: policy(),
+        message,
+    })?;
+    let built = P::new(options).map_err(|source| OptionsError::Refused {
+        policy: policy(),
+        source,
+    })?;
     Ok(Box::new(built))
+}
+
+/// All options of a policy, with a value each, in the two forms in which they cross the plugin ABI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompleteOptions {
+    /// A YAML mapping; empty if the policy has no options.
+    pub yaml: String,
+    /// A `key=value` line each. What lies within another value has its path as its key (`limits.high`, `cpus.0`); in
+    /// text, a backslash stands as two of them and a line break as a backslash and an n; null is empty.
+    pub flat: String,
+}
+
+/// Completes the options that were given by those that were not, from the YAML text of a policy's defaults.
+///
+/// # Errors
+/// If one of the texts is no mapping, or a key is given that the defaults do not have.
+pub fn complete(policy: &str, defaults: &str, given: &str) -> Result<CompleteOptions, OptionsError> {
+    let options = overlay(policy, mapping(policy, defaults)?, given)?;
+    let mut flat = String::new();
+    for (key, value) in &options {
+        flatten(&key_name(key), value, &mut flat);
+    }
+    let yaml = if options.is_empty() {
+        String::new()
+    } else {
+        yaml::write(&options)
+    };
+    Ok(CompleteOptions { yaml, flat })
+}
+
+fn flatten(path: &str, value: &Value, flat: &mut String) {
+    let text = match value {
+        Value::Null => String::new(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(value) => value.to_string(),
+        Value::String(value) => value.replace('\\', "\\\\").replace('\n', "\\n"),
+        Value::Sequence(values) => {
+            for (at, value) in values.iter().enumerate() {
+                flatten(&format!("{path}.{at}"), value, flat);
+            }
+            return;
+        }
+        Value::Mapping(values) => {
+            for (key, value) in values {
+                flatten(&format!("{path}.{}", key_name(key)), value, flat);
+            }
+            return;
+        }
+        Value::Tagged(tagged) => return flatten(path, &tagged.value, flat),
+    };
+    flat.extend([path, "=", &text, "\n"]);
+}
+
+/// The defaults, with what was given in their place. The defaults say which keys there are.
+fn overlay(policy: &str, defaults: Mapping, given: &str) -> Result<Mapping, OptionsError> {
+    let mut options = defaults;
+    for (key, value) in mapping(policy, given)? {
+        let Some(slot) = options.get_mut(&key) else {
+            return Err(unknown(policy, &key, &options));
+        };
+        *slot = value;
+    }
+    Ok(options)
+}
+
+fn mapping(policy: &str, text: &str) -> Result<Mapping, OptionsError> {
+    let refused = |source| OptionsError::NotAMapping {
+        policy: policy.to_owned(),
+        source,
+    };
+    match yaml::read(text).map_err(|source| refused(Some(source)))? {
+        Value::Null => Ok(Mapping::new()),
+        Value::Mapping(mapping) => Ok(mapping),
+        _ => Err(refused(None)),
+    }
 }
 
 fn default_options<P: Policy>() -> Mapping {
@@ -136,19 +202,20 @@ fn default_options<P: Policy>() -> Mapping {
     }
 }
 
-fn unknown<P: Policy>(key: &Value, options: &Mapping) -> OptionsError {
-    let name = |key: &Value| {
-        key.as_str()
-            .map_or_else(|| yaml::write(key).trim().to_owned(), str::to_owned)
-    };
-    let known: Vec<String> = options.keys().map(name).collect();
-    let key = name(key);
+fn unknown(policy: &str, key: &Value, options: &Mapping) -> OptionsError {
+    let known: Vec<String> = options.keys().map(key_name).collect();
+    let key = key_name(key);
     OptionsError::Unknown {
-        policy: P::NAME,
+        policy: policy.to_owned(),
         suggestion: closest(&key, &known).cloned(),
         key,
         known,
     }
+}
+
+fn key_name(key: &Value) -> String {
+    key.as_str()
+        .map_or_else(|| yaml::write(key).trim().to_owned(), str::to_owned)
 }
 
 /// The candidate that a mistyped word most probably meant.
@@ -223,6 +290,28 @@ mod tests {
             assert!(build::<Sample>(options).is_ok(), "{options}");
         }
         assert_eq!(defaults::<Sample>(), "threshold: 5.0\neager: false\n");
+    }
+
+    #[test]
+    fn options_are_completed_and_flattened() {
+        let defaults = "limit: 90.0\nquiet: {from: 22, days: [sat, sun]}\nlabel: ''\nnone:\n";
+        let complete =
+            complete("sample", defaults, "{label: \"a=b\\\\c\\nd\", limit: 80}").expect("good options");
+        assert_eq!(
+            complete.flat,
+            "limit=80\nquiet.from=22\nquiet.days.0=sat\nquiet.days.1=sun\nlabel=a=b\\\\c\\nd\nnone=\n"
+        );
+        assert_eq!(
+            super::complete("sample", "", "")
+                .map(|complete| complete.yaml)
+                .ok(),
+            Some(String::new())
+        );
+        let refused = super::complete("sample", defaults, "limits: 3").expect_err("unknown");
+        assert_eq!(
+            refused.to_string(),
+            "policy sample has no option \"limits\" (did you mean \"limit\"?); known: limit, quiet, label, none"
+        );
     }
 
     #[test]

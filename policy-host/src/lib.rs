@@ -4,14 +4,15 @@
 //! scheduler. This crate is that process, which links no libvirt, and what both sides must agree on:
 //!
 //! - [`offer`]: what a library has to offer;
-//! - [`loading`]: how a library becomes that;
+//! - [`library`]: how an open file becomes that;
 //! - [`wire`] and [`plan_wire`]: what goes over the socket between the two processes;
 //! - [`main`]: the process, which gives up its rights before it loads anything.
 //!
 //! The other side, which starts the process, waits for it and ends it, is `plugin` in the scheduler's own package.
 
+mod elf;
 mod fields;
-pub mod loading;
+pub mod library;
 pub mod offer;
 pub mod plan_wire;
 mod sandbox;

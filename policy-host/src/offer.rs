@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use vcpu_policy_api::policy::{Decide, PolicyError};
 
+use crate::error_text;
+use crate::library::{self, PluginPolicy};
+
 /// What is known of a policy before there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
@@ -47,3 +50,28 @@ impl fmt::Debug for Offered {
 /// Loads a library from a descriptor and gives the policies it has; the path is for messages. The error's text is for
 /// the operator.
 pub type LoadLibrary = fn(OwnedFd, &Path) -> Result<Vec<Offered>, PolicyError>;
+
+/// Loads a library as [`library::load`] does.
+///
+/// # Errors
+/// If it cannot be loaded, or is not one of policies.
+pub fn load(file: OwnedFd, name: &Path) -> Result<Vec<Offered>, PolicyError> {
+    let library = library::load(file, name).map_err(|error| PolicyError::new(error_text(&error)))?;
+    Ok(library.policies().map(offered).collect())
+}
+
+fn offered(policy: PluginPolicy) -> Offered {
+    Offered {
+        offer: Offer {
+            name: policy.name().to_owned(),
+            version: policy.version().to_owned(),
+            summary: policy.summary().to_owned(),
+            defaults: policy.defaults().to_owned(),
+        },
+        make: Arc::new(move |options| {
+            policy
+                .make(options)
+                .map_err(|error| PolicyError::new(error_text(&error)))
+        }),
+    }
+}

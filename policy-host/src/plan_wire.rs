@@ -142,7 +142,7 @@ mod tests {
     /// A plan as plain values: vCPU, CPUs, reason, the bits of the gain; and the notes.
     type Plain = (Vec<(u32, Vec<u64>, String, u64)>, Vec<String>);
 
-    fn plain(plan: &Plan) -> Plain {
+    fn values(plan: &Plan) -> Plain {
         let actions = plan.actions().map(|action| {
             let reason = action.reason.to_owned();
             (
@@ -155,9 +155,9 @@ mod tests {
         (actions.collect(), plan.notes().map(str::to_owned).collect())
     }
 
-    fn planned(plain: &Plain) -> Plan {
+    fn planned(values: &Plain) -> Plan {
         let mut plan = Plan::new();
-        for (vcpu, words, reason, gain) in &plain.0 {
+        for (vcpu, words, reason, gain) in &values.0 {
             plan.pin(
                 VcpuIx(*vcpu),
                 CpuSetRef::from_words(words),
@@ -165,7 +165,7 @@ mod tests {
                 f64::from_bits(*gain),
             );
         }
-        for note in &plain.1 {
+        for note in &values.1 {
             plan.note(note);
         }
         plan
@@ -191,7 +191,7 @@ mod tests {
         fn what_was_encoded_is_decoded(expected in any_plan()) {
             let mut plan = Plan::new();
             prop_assert_eq!(decode(&encoded(&planned(&expected)), &mut plan), Ok(()));
-            prop_assert_eq!(plain(&plan), expected);
+            prop_assert_eq!(values(&plan), expected);
         }
 
         #[test]

@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use super::rows::{self, Header, MAGIC, Row, Rows, TableRef};
+use super::rows::{self, HEADER_FIRST_SIZE, Header, MAGIC, Row, Rows, TableRef};
 use super::{Snapshot, measure};
 
 /// Why a block of memory is not a snapshot.
@@ -55,12 +55,17 @@ pub(super) fn view(block: &[u8]) -> Result<Snapshot<'_>, SnapshotError> {
 }
 
 fn header(block: &[u8]) -> Result<Header, SnapshotError> {
-    let bytes = block
-        .get(..size_of::<Header>())
+    // What the writer did not know is zero: a table that is not there.
+    let mut header: Header = bytemuck::Zeroable::zeroed();
+    let first = block
+        .get(..HEADER_FIRST_SIZE)
         .ok_or(SnapshotError::NotASnapshot)?;
-    let header: Header = bytemuck::pod_read_unaligned(bytes);
+    bytemuck::bytes_of_mut(&mut header)[..first.len()].copy_from_slice(first);
+    let known = (header.size as usize).min(size_of::<Header>());
+    let whole = block.get(..known).ok_or(SnapshotError::NotASnapshot)?;
+    bytemuck::bytes_of_mut(&mut header)[..known].copy_from_slice(whole);
     let sound = header.magic == MAGIC
-        && header.size as usize >= size_of::<Header>()
+        && header.size as usize >= HEADER_FIRST_SIZE
         && header.total_size == block.len() as u64
         && header.interval_ns > 0;
     if sound {

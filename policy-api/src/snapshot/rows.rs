@@ -65,7 +65,7 @@ pub struct Header {
     pub llcs: TableRef,
     /// [`NodeRow`]s.
     pub nodes: TableRef,
-    /// Distances: `nodes.count` rows of as many `u32`, row-major; `count` is the number of distances.
+    /// Distances, 32 bits each: from each node, in order, to each node; `count` is the number of distances.
     pub distances: TableRef,
     /// [`DomainRow`]s.
     pub domains: TableRef,
@@ -76,6 +76,9 @@ pub struct Header {
     /// UTF-8 text; `count` is the number of bytes.
     pub text: TableRef,
 }
+
+/// The size of the header in the first version of the format, for good.
+pub(super) const HEADER_FIRST_SIZE: usize = 208;
 
 /// [`Header::budget`] of a snapshot whose plans are not limited.
 pub const NO_LIMIT: u32 = u32::MAX;
@@ -208,8 +211,8 @@ pub mod flags {
 pub trait Row: Pod {
     /// Every field "unknown".
     const ABSENT: Self;
-    /// The size of the row in the first version of the format; a smaller stride is an error.
-    const FIRST_SIZE: usize = size_of::<Self>();
+    /// The size of the row in the first version of the format, for good; a smaller stride is an error.
+    const FIRST_SIZE: usize;
 }
 
 impl Row for CpuRow {
@@ -223,6 +226,7 @@ impl Row for CpuRow {
         capacity: f64::NAN,
         background: f64::NAN,
     };
+    const FIRST_SIZE: usize = 40;
 }
 
 impl Row for CoreRow {
@@ -232,14 +236,17 @@ impl Row for CoreRow {
         cpus: 0,
         reserved: 0,
     };
+    const FIRST_SIZE: usize = 16;
 }
 
 impl Row for LlcRow {
     const ABSENT: Self = Self { node: 0, cpus: 0 };
+    const FIRST_SIZE: usize = 8;
 }
 
 impl Row for NodeRow {
     const ABSENT: Self = Self { os_id: 0, cpus: 0 };
+    const FIRST_SIZE: usize = 8;
 }
 
 impl Row for DomainRow {
@@ -252,6 +259,7 @@ impl Row for DomainRow {
         memory_node: 0,
         weight: f64::NAN,
     };
+    const FIRST_SIZE: usize = 48;
 }
 
 impl Row for VcpuRow {
@@ -268,10 +276,12 @@ impl Row for VcpuRow {
         load: f64::NAN,
         wait: f64::NAN,
     };
+    const FIRST_SIZE: usize = 56;
 }
 
 impl Row for u32 {
     const ABSENT: Self = 0;
+    const FIRST_SIZE: usize = 4;
 }
 
 /// A table as its reader sees it: rows at a stride, of which the reader knows the first fields.
@@ -325,5 +335,69 @@ impl<'a, T: Row> Rows<'a, T> {
         T: 'a,
     {
         (0..self.len()).map(move |at| self.get(at).unwrap_or(T::ABSENT))
+    }
+}
+
+// What another compiler has to agree with; the C header asserts the same, and every offset.
+const _: () = {
+    assert!(size_of::<Header>() == 208 && size_of::<TableRef>() == 16 && size_of::<TextRef>() == 8);
+    assert!(size_of::<CpuRow>() == 40 && size_of::<CoreRow>() == 16 && size_of::<LlcRow>() == 8);
+    assert!(size_of::<NodeRow>() == 8 && size_of::<DomainRow>() == 48 && size_of::<VcpuRow>() == 56);
+    assert!(align_of::<Header>() == ALIGNMENT && align_of::<VcpuRow>() == ALIGNMENT);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row as a later version may have it: two fields more than in the first one.
+    #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+    #[repr(C)]
+    struct Later {
+        first: u32,
+        node: u32,
+        load: f64,
+    }
+
+    impl Row for Later {
+        const ABSENT: Self = Self {
+            first: 0,
+            node: 0,
+            load: f64::NAN,
+        };
+        const FIRST_SIZE: usize = 4;
+    }
+
+    fn read(words: &[u32], stride: u32, count: u32) -> Option<Vec<Later>> {
+        let table = TableRef {
+            offset: 0,
+            count,
+            stride,
+        };
+        Rows::<Later>::new(bytemuck::cast_slice(words), table).map(|rows| rows.iter().collect())
+    }
+
+    #[test]
+    fn a_reader_that_knows_more_than_the_writer_sees_unknown() {
+        let rows = read(&[7, 1, 8, 2], 8, 2).expect("a table of an older writer");
+        assert_eq!((rows[0].first, rows[0].node), (7, 1));
+        assert_eq!((rows[1].first, rows[1].node), (8, 2));
+        assert!(rows.iter().all(|row| row.load.is_nan()));
+    }
+
+    #[test]
+    fn a_reader_that_knows_less_than_the_writer_skips_by_the_stride() {
+        let words: Vec<u32> =
+            bytemuck::cast_slice(&[1u64, 10.0f64.to_bits(), 99, 2, 20.0f64.to_bits(), 99]).to_vec();
+        let rows = read(&words, 24, 2).expect("a table of a newer writer");
+        let seen: Vec<(u32, f64)> = rows.iter().map(|row| (row.first, row.load)).collect();
+        assert_eq!(seen, [(1, 10.0), (2, 20.0)]);
+    }
+
+    #[test]
+    fn rows_below_the_first_version_are_refused() {
+        assert_eq!(read(&[0; 4], 0, 1), None);
+        assert_eq!(read(&[0; 4], 2, 1), None);
+        assert_eq!(read(&[0; 4], 8, 3), None);
     }
 }

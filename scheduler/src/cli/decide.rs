@@ -12,13 +12,13 @@ use vcpu_policy_api::snapshot::{Snapshot, SnapshotBlock};
 
 use super::Failure;
 use super::args::{DecideArgs, Format};
-use super::policy::Chosen;
+use super::policy::{Chosen, Supervision, registry};
 use crate::engine::verify::{NamedRejection, named, verify};
 
 /// One policy's decision, as `--format json` prints it.
 #[derive(Debug, Serialize)]
 struct DecisionReport {
-    policy: &'static str,
+    policy: String,
     stddev: Stddev,
     actions: Vec<NamedAction>,
     notes: Vec<String>,
@@ -33,10 +33,11 @@ struct Stddev {
 }
 
 pub(super) fn decide(args: &DecideArgs, output: &mut dyn Write) -> Result<(), Failure> {
+    let registry = registry(&args.plugins, Supervision::once(args.deadline))?;
     let policies = args
         .policies
         .iter()
-        .map(|name| Chosen::new(name, &args.options))
+        .map(|name| Chosen::new(&registry, name, &args.options))
         .collect::<Result<Vec<_>, _>>()?;
     let block = read(&args.snapshot)?;
     let snapshot = block.view();
@@ -46,9 +47,9 @@ pub(super) fn decide(args: &DecideArgs, output: &mut dyn Write) -> Result<(), Fa
         let mut plan = Plan::new();
         policy
             .decide(&snapshot, &mut plan)
-            .with_context(|| format!("policy {} could not decide", chosen.built_in.name))
+            .with_context(|| format!("policy {} could not decide", chosen.name()))
             .map_err(Failure::world)?;
-        let report = DecisionReport::new(chosen.built_in.name, &snapshot, &plan);
+        let report = DecisionReport::new(chosen.name(), &snapshot, &plan);
         if args.format.format == Format::Table {
             let separator = if at == 0 { "" } else { "\n" };
             writeln!(output, "{separator}policy  {}", report.policy)?;
@@ -67,13 +68,13 @@ pub(super) fn decide(args: &DecideArgs, output: &mut dyn Write) -> Result<(), Fa
 }
 
 impl DecisionReport {
-    fn new(policy: &'static str, snapshot: &Snapshot<'_>, plan: &Plan) -> Self {
+    fn new(policy: &str, snapshot: &Snapshot<'_>, plan: &Plan) -> Self {
         let verdict = verify(snapshot, plan);
         let mut now = Vec::new();
         snapshot.cpu_loads(&mut now);
         let then = projected_loads(snapshot, verdict.accepted.iter().copied());
         Self {
-            policy,
+            policy: policy.to_owned(),
             stddev: Stddev {
                 now: managed_stddev(snapshot, &now),
                 projected: managed_stddev(snapshot, &then),

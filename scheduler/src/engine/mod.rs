@@ -24,14 +24,14 @@ use verify::Verdict;
 
 use crate::host::Sample;
 
-/// Makes the policy anew: at the start, and after it panicked or was lost.
+/// Makes the policy anew: at the start, and after it panicked or lost its state.
 pub type MakePolicy = Box<dyn Fn() -> Result<Box<dyn Decide>, PolicyError> + Send>;
 
 /// A policy at work. See the [module](self).
 pub struct Engine {
     collector: Collector,
     make_policy: MakePolicy,
-    /// `None` after it panicked or was lost, until the next tick.
+    /// `None` after a panic, or an error that cost its state, until the next tick.
     policy: Option<Box<dyn Decide>>,
     /// Whether the policy has not decided yet.
     fresh: bool,
@@ -113,8 +113,7 @@ impl Engine {
                 message: panic_message(payload.as_ref()),
             }
         })?;
-        // A policy that says that it cannot go on is made anew, as one that panicked is.
-        self.fresh = matches!(&result, Err(error) if error.is_lost());
+        self.fresh = result.as_ref().is_err_and(PolicyError::is_lost);
         self.policy = (!self.fresh).then_some(policy);
         result?;
         let plan = &self.plan;
@@ -126,7 +125,7 @@ impl Engine {
     }
 }
 
-fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()
         .copied()
