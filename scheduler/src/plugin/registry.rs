@@ -171,6 +171,9 @@ impl Registry {
         };
         for path in plugins {
             let library = trust::seal(path, None)?;
+            if registry.has(library.path()) {
+                continue;
+            }
             let offered = match isolation {
                 Isolation::Process => registry.isolated(&library)?,
                 Isolation::InProcess => in_process(&library)?,
@@ -225,6 +228,12 @@ impl Registry {
                 Ok(Box::new(Supervised::new(order, Arc::clone(&terms))?) as Box<dyn Decide>)
             }
         })
+    }
+
+    /// Whether a plugin was named before.
+    fn has(&self, path: &Path) -> bool {
+        let is_it = |entry: &Entry| matches!(&entry.origin, Origin::Plugin(plugin) if plugin == path);
+        self.entries.iter().any(is_it)
     }
 
     fn isolated(&self, library: &SealedLibrary) -> Result<Vec<(Offer, How)>, RegistryError> {

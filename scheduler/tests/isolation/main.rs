@@ -1,12 +1,13 @@
 //! What a plugin does in a process of its own costs a tick, and is told in one clear line.
 //!
-//! The plugins here are the faults of `examples/faulty-host.rs`, hosted as real ones are.
+//! The plugins are real ones, compiled from `faulty.c`, and so is the program that hosts them.
 
 mod containment;
 mod host_program;
 mod recovery;
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,38 +23,40 @@ const PATIENT: Duration = Duration::from_secs(30);
 /// For what does.
 const IMPATIENT: Duration = Duration::from_millis(300);
 
-/// The program that hosts faults: cargo builds the examples of a package along with its tests.
-fn faulty_host() -> PathBuf {
-    let own = std::env::current_exe().expect("this test is a file");
-    let folder = own
-        .parent()
-        .and_then(|deps| deps.parent())
-        .expect("target/PROFILE/deps");
-    let program = folder.join("examples/faulty-host");
-    assert!(program.is_file(), "cargo test builds {}", program.display());
-    program
-}
-
-/// A plugin that is a fault.
-fn sealed(fault: &str) -> SealedLibrary {
+/// A plugin with this fault at this stage, compiled from `faulty.c`.
+fn sealed(when: &str, fault: &str) -> SealedLibrary {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("faulty.so");
-    std::fs::write(&path, fault).expect("written");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let compiled = Command::new("cc")
+        .args(["-std=gnu11", "-O1", "-w", "-shared", "-fPIC", "-I"])
+        .arg(package.join("../policy-api/include"))
+        .arg(format!("-DWHEN=\"{when}\""))
+        .arg(format!("-DFAULT=\"{fault}\""))
+        .arg("-o")
+        .args([&path, &package.join("tests/isolation/faulty.c")])
+        .output()
+        .expect("a C compiler");
+    assert!(
+        compiled.status.success(),
+        "{}",
+        String::from_utf8_lossy(&compiled.stderr)
+    );
     trust::seal(&path, None).expect("a file of one's own")
 }
 
 fn terms(deadline: Duration) -> Terms {
     Terms {
-        program: faulty_host(),
+        program: assert_cmd::cargo::cargo_bin!("vcpu-policy-host").to_owned(),
         deadline,
         stop: None,
         fallback: vcpu_policies::find("observe").expect("built in"),
     }
 }
 
-fn supervised(fault: &str, deadline: Duration) -> Result<Supervised, PolicyError> {
+fn supervised(when: &str, fault: &str, deadline: Duration) -> Result<Supervised, PolicyError> {
     let order = Order {
-        library: sealed(fault),
+        library: sealed(when, fault),
         policy: "faulty".to_owned(),
         options: String::new(),
     };

@@ -10,12 +10,15 @@ use vcpu_scheduler::plugin::supervised::{IN_A_ROW, OF_LATE, Order, Supervised, i
 use super::{PATIENT, sealed, supervised, terms, tick};
 
 fn note(decisions: u64, fresh: bool) -> Vec<String> {
-    vec![format!("decision {decisions} since it was made, fresh {fresh}")]
+    vec![format!(
+        "decision {decisions} since it was made, fresh {}",
+        u8::from(fresh)
+    )]
 }
 
 #[test]
 fn a_fault_costs_one_tick_and_the_state_and_the_snapshot_says_so() {
-    let mut policy = supervised("even abort", PATIENT).expect("it is made without fault");
+    let mut policy = supervised("even", "abort", PATIENT).expect("it is made without fault");
     let mut plan = Plan::new();
     assert_eq!(tick(&mut policy, 1, &mut plan), Ok(note(1, true)));
     assert!(tick(&mut policy, 2, &mut plan).is_err());
@@ -25,7 +28,7 @@ fn a_fault_costs_one_tick_and_the_state_and_the_snapshot_says_so() {
 
 #[test]
 fn a_policy_that_cannot_decide_keeps_its_state() {
-    let mut policy = supervised("even error", PATIENT).expect("it is made without fault");
+    let mut policy = supervised("even", "error", PATIENT).expect("it is made without fault");
     let mut plan = Plan::new();
     assert_eq!(tick(&mut policy, 1, &mut plan), Ok(note(1, true)));
     assert_eq!(
@@ -37,13 +40,13 @@ fn a_policy_that_cannot_decide_keeps_its_state() {
 
 #[test]
 fn a_policy_that_says_that_it_is_lost_is_made_anew() {
-    let mut policy = supervised("even lost", PATIENT).expect("it is made without fault");
+    let mut policy = supervised("even", "lost", PATIENT).expect("it is made without fault");
     let mut plan = Plan::new();
     assert_eq!(tick(&mut policy, 1, &mut plan), Ok(note(1, true)));
     assert_eq!(
         tick(&mut policy, 2, &mut plan),
         Err(
-            "policy faulty of the plugin faulty.so failed and lost its state: it panicked: as told"
+            "policy faulty of the plugin faulty.so failed and lost its state: it returned the code -2 and did not say why"
                 .to_owned()
         )
     );
@@ -52,7 +55,7 @@ fn a_policy_that_says_that_it_is_lost_is_made_anew() {
 
 #[test]
 fn faults_in_a_row_lead_to_pauses_and_then_to_the_fallback() {
-    let mut policy = supervised("decide abort", PATIENT).expect("it is made without fault");
+    let mut policy = supervised("decide", "abort", PATIENT).expect("it is made without fault");
     let mut plan = Plan::new();
     let mut told = Vec::new();
     let fallback = (1..100).find_map(|number| match tick(&mut policy, number, &mut plan) {
@@ -81,7 +84,7 @@ fn faults_in_a_row_lead_to_pauses_and_then_to_the_fallback() {
 
 #[test]
 fn faults_between_decisions_lead_to_the_fallback_too() {
-    let mut policy = supervised("even exit", PATIENT).expect("it is made without fault");
+    let mut policy = supervised("even", "exit", PATIENT).expect("it is made without fault");
     let mut plan = Plan::new();
     let lost = (1..=40).filter(|&number| tick(&mut policy, number, &mut plan).is_err());
     assert_eq!(lost.count(), OF_LATE);
@@ -90,20 +93,20 @@ fn faults_between_decisions_lead_to_the_fallback_too() {
 #[test]
 fn options_that_are_refused_are_told_at_once() {
     let order = Order {
-        library: sealed("never"),
+        library: sealed("never", ""),
         policy: "faulty".to_owned(),
-        options: "refuse: true".to_owned(),
+        options: "limit: -1".to_owned(),
     };
     let refused = Supervised::new(order, Arc::new(terms(PATIENT))).expect_err("refused");
     assert_eq!(
         refused.to_string(),
-        "policy faulty of the plugin faulty.so cannot be used: the option refuse is refused"
+        "policy faulty of the plugin faulty.so cannot be used: policy faulty does not accept its options: limit is below 0"
     );
 }
 
 #[test]
 fn a_library_is_asked_what_it_offers() {
-    let loaded = inspect(&sealed("never"), &terms(PATIENT)).expect("it loads");
+    let loaded = inspect(&sealed("never", ""), &terms(PATIENT)).expect("it loads");
     assert_eq!(loaded.offers.len(), 1);
     assert_eq!(loaded.offers[0].defaults, "limit: 3\n");
 }
@@ -114,7 +117,7 @@ fn a_stop_ends_the_wait_for_a_plugin() {
     let mut terms = terms(PATIENT);
     terms.stop = Some(stop);
     let order = Order {
-        library: sealed("decide loop"),
+        library: sealed("decide", "loop"),
         policy: "faulty".to_owned(),
         options: String::new(),
     };
@@ -130,7 +133,7 @@ fn a_stop_ends_the_wait_for_a_plugin() {
 fn a_program_that_is_not_there_is_not_the_plugins_fault() {
     let mut terms = terms(PATIENT);
     terms.program = "/nonexistent/vcpu-policy-host".into();
-    let error = inspect(&sealed("never"), &terms).expect_err("no program");
+    let error = inspect(&sealed("never", ""), &terms).expect_err("no program");
     assert_eq!(
         error.to_string(),
         "cannot be started, by no fault of its own: /nonexistent/vcpu-policy-host"
