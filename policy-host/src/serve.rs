@@ -62,7 +62,10 @@ pub fn main(load: LoadLibrary) -> ExitCode {
 
 fn serve(arguments: &Arguments, load: LoadLibrary) -> std::io::Result<()> {
     let Descriptors { channel, library } = sandbox::descriptors()?;
-    let mut channel = Channel(channel);
+    let mut channel = Channel {
+        socket: channel,
+        number: 0,
+    };
     tracing_subscriber::fmt()
         .with_max_level(arguments.level)
         .without_time()
@@ -138,28 +141,33 @@ fn decide(
 }
 
 /// The socket to the scheduler.
-struct Channel(File);
+struct Channel {
+    socket: File,
+    /// Of the request that is being answered; 0 before the first one.
+    number: u32,
+}
 
 impl Channel {
     fn send(&mut self, answer: &Answer<'_>) -> std::io::Result<()> {
-        self.0.write_all(&answer.encode())
+        self.socket.write_all(&answer.encode(self.number))
     }
 
     /// The next request, in memory that is aligned as a snapshot has to be; `None` at the end.
     fn receive<'a>(&mut self, words: &'a mut Vec<u64>) -> std::io::Result<Option<(u32, &'a [u8])>> {
         let mut head = [0; HEAD_BYTES];
-        match self.0.read_exact(&mut head) {
+        match self.socket.read_exact(&mut head) {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
             read => read?,
         }
         let head = Head::from_bytes(head);
+        self.number = head.number;
         let length = usize::try_from(head.length)
             .ok()
             .filter(|&length| length <= MAX_REQUEST_BYTES)
             .ok_or_else(|| std::io::Error::other("the scheduler's request is too long"))?;
         words.resize(length.div_ceil(size_of::<u64>()), 0);
         let payload = &mut bytemuck::cast_slice_mut(words)[..length];
-        self.0.read_exact(payload)?;
+        self.socket.read_exact(payload)?;
         Ok(Some((head.kind, payload)))
     }
 }

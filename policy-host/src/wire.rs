@@ -1,7 +1,8 @@
 //! What goes over the socket between the scheduler and a plugin's process.
 //!
-//! A frame is a kind, the length of its payload (both 32 bits, little-endian) and the payload. The scheduler asks one
-//! thing at a time and waits for its answer. Requests come from the scheduler and are trusted; answers come from a
+//! A frame is a kind, a number, the length of its payload (32 bits each, little-endian) and the payload. The scheduler
+//! asks one thing at a time and waits for its answer, which has the number of the request, so that an answer too many is
+//! not taken for that to the next question. What is said before there is a request has the number 0. Requests come from the scheduler and are trusted; answers come from a
 //! process that runs foreign code, so [`Answer::decode`] takes nothing for granted.
 
 use thiserror::Error;
@@ -12,7 +13,7 @@ use crate::offer::Offer;
 use crate::plan_wire::MAX_PLAN_BYTES;
 
 /// The size of what precedes a payload, in bytes.
-pub const HEAD_BYTES: usize = 8;
+pub const HEAD_BYTES: usize = 12;
 /// The longest payload of a request: a snapshot far larger than any host's.
 pub const MAX_REQUEST_BYTES: usize = 256 << 20;
 /// The longest payload of an answer.
@@ -29,15 +30,18 @@ const MAX_MISSING: usize = 16;
 pub struct Head {
     /// What the payload is.
     pub kind: u32,
-    /// Its length in bytes.
+    /// Which request it is, or answers.
+    pub number: u32,
+    /// The payload's length in bytes.
     pub length: u32,
 }
 
 impl Head {
     /// The head of a frame with this payload.
-    pub fn of(kind: u32, payload: &[u8]) -> Self {
+    pub fn of(kind: u32, number: u32, payload: &[u8]) -> Self {
         Self {
             kind,
+            number,
             length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
         }
     }
@@ -45,17 +49,22 @@ impl Head {
     /// As bytes.
     pub fn to_bytes(self) -> [u8; HEAD_BYTES] {
         let mut bytes = [0; HEAD_BYTES];
-        let (kind, length) = bytes.split_at_mut(4);
-        kind.copy_from_slice(&self.kind.to_le_bytes());
-        length.copy_from_slice(&self.length.to_le_bytes());
+        let fields = [self.kind, self.number, self.length];
+        for (place, field) in bytes.chunks_exact_mut(4).zip(fields) {
+            place.copy_from_slice(&field.to_le_bytes());
+        }
         bytes
     }
 
     /// From bytes.
     pub fn from_bytes(bytes: [u8; HEAD_BYTES]) -> Self {
-        let both = u64::from_le_bytes(bytes);
-        let [kind, length] = [both, both >> 32].map(|half| u32::try_from(half & 0xffff_ffff).unwrap_or(0));
-        Self { kind, length }
+        let mut fields = Fields::new(&bytes);
+        let mut field = || fields.u32().unwrap_or_default();
+        Self {
+            kind: field(),
+            number: field(),
+            length: field(),
+        }
     }
 }
 
@@ -161,8 +170,8 @@ impl Head {
 }
 
 impl<'a> Answer<'a> {
-    /// Writes the whole frame.
-    pub fn encode(&self) -> Vec<u8> {
+    /// Writes the whole frame of the answer to the request of this number.
+    pub fn encode(&self, number: u32) -> Vec<u8> {
         let mut payload = Vec::new();
         let kind = match self {
             Self::Confined { missing } => {
@@ -194,7 +203,7 @@ impl<'a> Answer<'a> {
                 answer::FAILED
             }
         };
-        let mut frame = Head::of(kind, &payload).to_bytes().to_vec();
+        let mut frame = Head::of(kind, number, &payload).to_bytes().to_vec();
         frame.append(&mut payload);
         frame
     }
@@ -257,10 +266,10 @@ mod tests {
     use super::*;
 
     fn round_trip(answer: &Answer<'_>) {
-        let frame = answer.encode();
+        let frame = answer.encode(7);
         let (head, payload) = frame.split_first_chunk().expect("a head");
         let head = Head::from_bytes(*head);
-        assert_eq!(head.answer_length(), Ok(payload.len()));
+        assert_eq!((head.number, head.answer_length()), (7, Ok(payload.len())));
         assert_eq!(Answer::decode(head.kind, payload).as_ref(), Ok(answer));
     }
 
@@ -291,7 +300,10 @@ mod tests {
 
     #[test]
     fn a_head_that_lies_is_refused() {
-        let head = |kind, length| Head { kind, length }.answer_length();
+        let head = |kind, length| {
+            let number = 0;
+            Head { kind, number, length }.answer_length()
+        };
         assert_eq!(head(7, 0), Err(WireError::UnknownKind { kind: 7 }));
         assert_eq!(
             head(answer::PLAN, u32::MAX),

@@ -69,6 +69,8 @@ pub struct PluginProcess {
     channel: UnixStream,
     output: Output,
     payload: Vec<u8>,
+    /// Of the last request; 0 before the first one.
+    number: u32,
     /// How it ended, once it has been waited for.
     ended: Option<ExitStatus>,
 }
@@ -111,6 +113,7 @@ impl PluginProcess {
             channel: ours,
             output,
             payload: Vec::new(),
+            number: 0,
             ended: None,
         };
         let pipe = stderr.ok_or_else(|| cannot(io::Error::other("no standard error")))?;
@@ -200,7 +203,8 @@ impl PluginProcess {
             Ok(_) => return Err(self.garbage(Garbage::Unasked, wait.stage)),
             Err(error) => self.may_go_on(&error, wait.stage)?,
         }
-        for mut part in [&Head::of(kind, payload).to_bytes()[..], payload] {
+        self.number = self.number.wrapping_add(1);
+        for mut part in [&Head::of(kind, self.number, payload).to_bytes()[..], payload] {
             while !part.is_empty() {
                 match self.channel.write(part) {
                     Ok(count) => part = &part[count..],
@@ -223,6 +227,9 @@ impl PluginProcess {
             Ok(length) => length,
             Err(error) => return Err(self.garbage(error.into(), wait.stage)),
         };
+        if head.number != self.number {
+            return Err(self.garbage(Garbage::Unasked, wait.stage));
+        }
         let mut payload = std::mem::take(&mut self.payload);
         payload.resize(length, 0);
         let received = self.receive(&mut payload, wait);

@@ -82,13 +82,17 @@ fn a_senseless_answer_is_told() {
     );
     check("bad plan", "was killed: it sent a plan that cannot be read");
     check(
+        "old answer",
+        "was killed: it sent an answer that was not asked for",
+    );
+    check(
         "wrong answer",
         "was killed: it sent an answer that was not asked for",
     );
 }
 
 #[test]
-fn a_second_answer_is_found_before_the_next_question() {
+fn a_second_answer_is_not_taken_for_that_to_the_next_question() {
     let mut policy = supervised("decide", "two answers", PATIENT).expect("it is made without fault");
     let mut plan = Plan::new();
     assert_eq!(tick(&mut policy, 1, &mut plan), Ok(vec![]));

@@ -91,12 +91,16 @@ static void to_the_scheduler(const void *bytes, size_t length) {
     }
 }
 
+// The number of the request that is being answered: making was the first.
+static uint32_t request;
+
 static void frame(uint32_t kind, uint32_t stated, const void *payload, size_t length) {
     unsigned char bytes[256];
     memcpy(bytes, &kind, 4);
-    memcpy(bytes + 4, &stated, 4);
-    memcpy(bytes + 8, payload, length);
-    to_the_scheduler(bytes, 8 + length);
+    memcpy(bytes + 4, &request, 4);
+    memcpy(bytes + 8, &stated, 4);
+    memcpy(bytes + 12, payload, length);
+    to_the_scheduler(bytes, 12 + length);
 }
 
 static int overflow(volatile int depth) {
@@ -192,6 +196,9 @@ static int32_t happen(const struct vcpu_host *host, const struct vcpu_plan *plan
         frame(104, sizeof ones, ones, sizeof ones);
     } else if (is("wrong answer")) {
         frame(103, 0, ones, 0);
+    } else if (is("old answer")) {
+        request--;
+        frame(104, sizeof empty_plan, empty_plan, sizeof empty_plan);
     } else if (is("two answers")) {
         frame(104, sizeof empty_plan, empty_plan, sizeof empty_plan);
     } else if (is("million") && plan != NULL) {
@@ -238,6 +245,7 @@ static int32_t create(const struct vcpu_host *host, const struct vcpu_options *o
     static struct faulty faulty;
     faulty.host = host;
     faulty.decisions = 0;
+    request = 1;
     *policy = &faulty;
     return strcmp(WHEN, "make") == 0 ? happen(host, NULL) : VCPU_OK;
 }
@@ -245,6 +253,7 @@ static int32_t create(const struct vcpu_host *host, const struct vcpu_options *o
 static int32_t decide(void *policy, const struct vcpu_snapshot *snapshot, uint64_t size, const struct vcpu_plan *plan) {
     struct faulty *faulty = policy;
     (void)size;
+    request++;
     char text[96];
     snprintf(text, sizeof text, "decision %u since it was made, fresh %d", ++faulty->decisions,
              (int)(snapshot->flags & VCPU_SNAPSHOT_FRESH));
