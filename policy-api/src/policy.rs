@@ -45,6 +45,13 @@ pub trait Decide: Send {
     /// # Errors
     /// See [`Policy::decide`].
     fn decide(&mut self, snapshot: &Snapshot<'_>, plan: &mut Plan) -> Result<(), PolicyError>;
+
+    /// Whether what was learnt in earlier decisions has been lost since: the process it ran in had to be started again,
+    /// say. It is asked before each decision, whose snapshot then says so ([`Snapshot::is_fresh`]). A policy that runs
+    /// where it was made loses nothing.
+    fn is_fresh(&mut self) -> bool {
+        false
+    }
 }
 
 impl<P: Policy> Decide for P {

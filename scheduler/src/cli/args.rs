@@ -1,6 +1,7 @@
 //! Every flag, with the text that `--help` shows.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use vcpu_policy_api::document::Interval;
@@ -33,6 +34,8 @@ pub(super) enum Command {
     Snapshot(SnapshotArgs),
     /// Show what policies would do with a snapshot, and why
     Decide(DecideArgs),
+    /// List the policies that can be chosen: name, origin, version, options with their defaults
+    Policies(PoliciesArgs),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +88,58 @@ pub(super) struct PolicyArgs {
     pub(super) policy: String,
     #[command(flatten)]
     pub(super) options: OptionArgs,
+    #[command(flatten)]
+    pub(super) plugins: PluginArgs,
+}
+
+/// Policies from outside.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Plugins")]
+pub(super) struct PluginArgs {
+    /// Load the policies of this shared object, to be chosen with --policy; may be repeated
+    ///
+    /// The file and its folders must belong to root or to the user whom the scheduler runs as, and nobody else may have
+    /// the right to write them.
+    #[arg(long = "plugin", value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Load every shared object (*.so) of this folder in the same way
+    #[arg(long = "plugin-dir", value_name = "DIR")]
+    pub(super) folder: Option<PathBuf>,
+    /// Where plugins run
+    #[arg(long, value_enum, default_value_t = IsolationArg::Process)]
+    pub(super) isolation: IsolationArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum IsolationArg {
+    /// Each in a process of its own, without rights: a crash or a hang costs one tick
+    Process,
+    /// In the scheduler's own process, where nothing can be contained: a plugin that crashes, hangs or leaks takes the
+    /// scheduler with it, and it may do whatever the scheduler may
+    InProcess,
+}
+
+/// What happens to a plugin that decides badly.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Plugins")]
+pub(super) struct SupervisionArgs {
+    /// How long a plugin in a process of its own may take for a decision, such as 200ms, before it is killed
+    #[arg(long, value_name = "TIME", value_parser = deadline)]
+    #[arg(
+        long_help = "How long a plugin in a process of its own may take for a decision, such as 200ms, before it is killed [default: half the interval, 1s at most]"
+    )]
+    pub(super) deadline: Option<Duration>,
+    /// The built-in policy that takes over from a plugin that failed too often
+    #[arg(long, value_name = "NAME", default_value = "observe")]
+    pub(super) fallback: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PoliciesArgs {
+    #[command(flatten)]
+    pub(super) plugins: PluginArgs,
+    #[command(flatten)]
+    pub(super) format: FormatArgs,
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +164,8 @@ pub(super) struct RunArgs {
     /// Show what would be pinned and pin nothing; opens the connection read-only
     #[arg(long)]
     pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) supervision: SupervisionArgs,
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +179,8 @@ pub(super) struct SimulateArgs {
     pub(super) ticks: Option<u64>,
     #[command(flatten)]
     pub(super) format: FormatArgs,
+    #[command(flatten)]
+    pub(super) supervision: SupervisionArgs,
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +209,11 @@ pub(super) struct DecideArgs {
     pub(super) options: OptionArgs,
     #[command(flatten)]
     pub(super) format: FormatArgs,
+    #[command(flatten)]
+    pub(super) plugins: PluginArgs,
+    /// How long a plugin may take for its decision, such as 200ms, before it is killed
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = deadline, help_heading = "Plugins")]
+    pub(super) deadline: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -170,6 +234,9 @@ pub(super) enum Format {
 /// The shortest interval: libvirt counts CPU time in steps of 10 ms, so less would measure little but that.
 const SHORTEST_INTERVAL_MS: u128 = 100;
 
+/// No process can be asked anything in less.
+const SHORTEST_DEADLINE: Duration = Duration::from_millis(1);
+
 fn interval(text: &str) -> Result<Interval, String> {
     let interval: Interval = text.parse()?;
     if interval.get().as_millis() < SHORTEST_INTERVAL_MS {
@@ -178,6 +245,14 @@ fn interval(text: &str) -> Result<Interval, String> {
         ));
     }
     Ok(interval)
+}
+
+fn deadline(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(deadline) if deadline >= SHORTEST_DEADLINE => Ok(deadline),
+        Ok(_) => Err(format!("\"{text}\" is too short; expected 1ms or more")),
+        Err(error) => Err(format!("{error}; expected for example 200ms")),
+    }
 }
 
 /// As many as a scenario file may speak of.

@@ -12,13 +12,13 @@ use vcpu_policy_api::snapshot::{Snapshot, SnapshotBlock};
 
 use super::Failure;
 use super::args::{DecideArgs, Format};
-use super::policy::Chosen;
+use super::policy::{Chosen, Supervision, registry};
 use crate::engine::verify::{NamedRejection, named, verify};
 
 /// One policy's decision, as `--format json` prints it.
 #[derive(Debug, Serialize)]
 struct DecisionReport {
-    policy: &'static str,
+    policy: String,
     stddev: Stddev,
     actions: Vec<NamedAction>,
     notes: Vec<String>,
@@ -33,7 +33,8 @@ struct Stddev {
 }
 
 pub(super) fn decide(args: &DecideArgs, output: &mut dyn Write) -> Result<(), Failure> {
-    let policies = Chosen::several(&args.policies, &args.options)?;
+    let registry = registry(&args.plugins, Supervision::once(args.deadline))?;
+    let policies = Chosen::several(&registry, &args.policies, &args.options)?;
     let block = read(&args.snapshot)?;
     let snapshot = block.view();
     let mut reports = Vec::new();
@@ -42,9 +43,9 @@ pub(super) fn decide(args: &DecideArgs, output: &mut dyn Write) -> Result<(), Fa
         let mut plan = Plan::new();
         policy
             .decide(&snapshot, &mut plan)
-            .with_context(|| format!("policy {} could not decide", chosen.built_in.name))
+            .with_context(|| format!("policy {} could not decide", chosen.name()))
             .map_err(Failure::world)?;
-        let report = DecisionReport::new(chosen.built_in.name, &snapshot, &plan);
+        let report = DecisionReport::new(chosen.name(), &snapshot, &plan);
         if args.format.format == Format::Table {
             let separator = if at == 0 { "" } else { "\n" };
             writeln!(output, "{separator}policy  {}", report.policy)?;
@@ -63,13 +64,13 @@ pub(super) fn decide(args: &DecideArgs, output: &mut dyn Write) -> Result<(), Fa
 }
 
 impl DecisionReport {
-    fn new(policy: &'static str, snapshot: &Snapshot<'_>, plan: &Plan) -> Self {
+    fn new(policy: &str, snapshot: &Snapshot<'_>, plan: &Plan) -> Self {
         let verdict = verify(snapshot, plan);
         let mut now = Vec::new();
         snapshot.cpu_loads(&mut now);
         let then = projected_loads(snapshot, verdict.accepted.iter().copied());
         Self {
-            policy,
+            policy: policy.to_owned(),
             stddev: Stddev {
                 now: managed_stddev(snapshot, &now),
                 projected: managed_stddev(snapshot, &then),

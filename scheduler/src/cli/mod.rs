@@ -6,6 +6,7 @@
 mod args;
 mod decide;
 mod logging;
+mod policies;
 mod policy;
 mod run;
 mod simulate;
@@ -58,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::simulate(args, &mut output),
         Command::Snapshot(args) => snapshot::snapshot(args, &mut output),
         Command::Decide(args) => decide::decide(args, &mut output),
+        Command::Policies(args) => policies::policies(args, &mut output),
     };
     match done.and_then(|()| Ok(output.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,7 +11,7 @@ use vcpu_policy_api::explain::Explanation;
 
 use super::Failure;
 use super::args::RunArgs;
-use super::policy::Chosen;
+use super::policy::{Chosen, LONGEST_DEADLINE, Supervision, registry};
 use crate::engine::collect::Terms;
 use crate::engine::daemon::{self, DaemonError, Settings};
 use crate::engine::stop::Stop;
@@ -25,13 +25,16 @@ use crate::host::{Host, HostError};
 const MOVES_PER_TICK: u32 = 16;
 
 pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure> {
-    let chosen = Chosen::from_args(&args.policy)?;
+    let stop = stop_on_signals()?;
+    let usual_deadline = LONGEST_DEADLINE.min(args.interval.get() / 2);
+    let supervision = Supervision::new(&args.supervision, usual_deadline, Some(stop.clone()))?;
+    let registry = registry(&args.policy.plugins, supervision)?;
+    let chosen = Chosen::new(&registry, &args.policy.policy, &args.policy.options)?;
     let terms = Terms {
         seed: 0,
         budget: Some(MOVES_PER_TICK),
     };
     let mut engine = Engine::new(chosen.maker(), terms).map_err(Failure::caller)?;
-    let stop = stop_on_signals()?;
     let access = if args.dry_run {
         Access::ReadOnly
     } else {
@@ -43,9 +46,9 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         interval = %humantime::format_duration(args.interval.get()),
         dry_run = args.dry_run,
         "policy {} {}: {}",
-        chosen.built_in.name,
-        chosen.built_in.version,
-        chosen.built_in.summary
+        chosen.entry.offer.name,
+        chosen.entry.offer.version,
+        chosen.entry.offer.summary
     );
     let mut host = match Watched::open(open_libvirt(uri.to_owned(), access), stop.clone(), PATIENCE) {
         Ok(host) => host,

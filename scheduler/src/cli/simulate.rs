@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::Failure;
 use super::args::{Format, SimulateArgs};
-use super::policy::Chosen;
+use super::policy::{Chosen, LONGEST_DEADLINE, Supervision, registry};
 use super::table::TickTable;
 use crate::engine::Engine;
 use crate::engine::collect::Terms;
@@ -14,7 +14,9 @@ use crate::evaluate::simulation::{Setting, cpu_numbers, simulate as run};
 use crate::host::simulated::{Scenario, SimulatedHost};
 
 pub(super) fn simulate(args: &SimulateArgs, output: &mut dyn Write) -> Result<(), Failure> {
-    let chosen = Chosen::from_args(&args.policy)?;
+    let supervision = Supervision::new(&args.supervision, LONGEST_DEADLINE, None)?;
+    let registry = registry(&args.policy.plugins, supervision)?;
+    let chosen = Chosen::new(&registry, &args.policy.policy, &args.policy.options)?;
     let scenario = read(&args.scenario)?;
     let terms = Terms {
         seed: scenario.seed(),
@@ -22,7 +24,7 @@ pub(super) fn simulate(args: &SimulateArgs, output: &mut dyn Write) -> Result<()
     };
     let mut engine = Engine::new(chosen.maker(), terms).map_err(Failure::caller)?;
     let setting = Setting {
-        policy: chosen.built_in.name.to_owned(),
+        policy: chosen.name().to_owned(),
         ticks: args.ticks.unwrap_or(u64::from(scenario.ticks())),
         threshold: chosen.threshold(),
     };

@@ -107,7 +107,8 @@ impl Engine {
     /// # Errors
     /// If there is no decision. The next tick may be tried all the same.
     pub fn decide(&mut self, sample: &Sample) -> Result<Option<Decision<'_>>, TickError> {
-        let Some(collected) = self.collector.collect(sample, self.fresh)? else {
+        let fresh = self.fresh || self.policy.as_mut().is_some_and(|policy| policy.is_fresh());
+        let Some(collected) = self.collector.collect(sample, fresh)? else {
             return Ok(None);
         };
         self.plan.clear();

@@ -29,7 +29,7 @@ use vcpu_policy_api::log::Level;
 use vcpu_policy_api::options::OptionsError;
 use vcpu_policy_api::policy::Decide;
 
-use super::elf::{self, Form};
+use crate::elf::{self, Form};
 
 /// The entry points of other versions that are looked for, so that the error can name the version.
 const OTHER_MAJORS: std::ops::RangeInclusive<u32> = 1..=9;

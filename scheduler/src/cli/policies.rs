@@ -1,0 +1,97 @@
+//! `policies`: what there is to choose from.
+
+use std::io::Write;
+
+use serde::Serialize;
+use vcpu_policy_api::yaml;
+
+use super::Failure;
+use super::args::{Format, PoliciesArgs};
+use super::policy::{LONGEST_DEADLINE, Supervision, registry};
+use crate::plugin::registry::{Entry, Origin};
+
+/// One policy, as `--format json` prints it.
+#[derive(Debug, Serialize)]
+struct PolicyReport<'a> {
+    name: &'a str,
+    /// `built in`, or the plugin's path.
+    origin: String,
+    version: &'a str,
+    summary: &'a str,
+    /// Each option with its default.
+    options: serde_json::Map<String, serde_json::Value>,
+}
+
+pub(super) fn policies(args: &PoliciesArgs, output: &mut dyn Write) -> Result<(), Failure> {
+    let registry = registry(&args.plugins, Supervision::once(LONGEST_DEADLINE))?;
+    let reports: Vec<PolicyReport<'_>> = registry.entries().iter().map(PolicyReport::new).collect();
+    match args.format.format {
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *output, &reports).map_err(std::io::Error::from)?;
+            writeln!(output)?;
+        }
+        Format::Table => write_table(output, &reports)?,
+    }
+    Ok(())
+}
+
+impl<'a> PolicyReport<'a> {
+    fn new(entry: &'a Entry) -> Self {
+        let offer = &entry.offer;
+        Self {
+            name: &offer.name,
+            origin: match &entry.origin {
+                Origin::BuiltIn => "built in".to_owned(),
+                Origin::Plugin(path) => path.display().to_string(),
+            },
+            version: &offer.version,
+            summary: &offer.summary,
+            options: yaml::read(&offer.defaults).ok().flatten().unwrap_or_default(),
+        }
+    }
+
+    fn options(&self) -> String {
+        let options: Vec<String> = self
+            .options
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        if options.is_empty() {
+            "-".to_owned()
+        } else {
+            options.join(" ")
+        }
+    }
+}
+
+/// Columns as wide as their widest cell; what a policy does is on a line of its own.
+fn write_table(output: &mut dyn Write, reports: &[PolicyReport<'_>]) -> std::io::Result<()> {
+    let heads = ["name", "version", "options", "origin"].map(str::to_owned);
+    let rows = reports.iter().map(|report| {
+        let cells = [
+            report.name.to_owned(),
+            report.version.to_owned(),
+            report.options(),
+            report.origin.clone(),
+        ];
+        (cells, Some(report.summary))
+    });
+    let rows: Vec<_> = std::iter::once((heads, None)).chain(rows).collect();
+    let width = |column: usize| {
+        rows.iter()
+            .map(|(cells, _)| cells[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let [name, version, options] = [0, 1, 2].map(width);
+    for ([first, second, third, origin], summary) in &rows {
+        writeln!(
+            output,
+            "{first:name$}  {second:version$}  {third:options$}  {origin}"
+        )?;
+        if let Some(summary) = summary {
+            writeln!(output, "  {summary}")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,441 @@
+//! Whether a file may be loaded as a plugin, and a copy of it that nobody can change.
+//!
+//! A plugin runs with whatever rights it is not denied, so nobody may be able to choose its content but root and the
+//! user whom the scheduler runs as. The path is walked folder by folder, each opened relative to the one before and
+//! looked at through its descriptor, so that what was checked is what is used. The file is opened once. What is loaded
+//! is a sealed copy in memory, made and hashed before anything is decided: a change of the file on disk, at whatever
+//! moment, changes nothing.
+//!
+//! A folder or a file passes if it belongs to root or to the scheduler's user, and nobody else may write to it; a
+//! folder that others may write to passes if it is sticky, since then they cannot replace what is not theirs.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rustix::fs::{
+    FileType, MemfdFlags, Mode, OFlags, SealFlags, Stat, fcntl_add_seals, fstat, ftruncate, memfd_create,
+    open, openat,
+};
+use rustix::io::{Errno, pread, pwrite, read};
+use sha2::Digest;
+use thiserror::Error;
+
+/// The largest plugin that is loaded, in bytes.
+pub const MAX_BYTES: u64 = 64 << 20;
+
+/// A plugin's content, as it was when it was checked, and for good.
+#[derive(Debug, Clone)]
+pub struct SealedLibrary {
+    path: PathBuf,
+    memory: Arc<OwnedFd>,
+    sha256: Sha256,
+}
+
+impl SealedLibrary {
+    /// Where the file was, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name of the file alone, for messages.
+    pub fn file_name(&self) -> String {
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        name.to_string_lossy().into_owned()
+    }
+
+    /// The hash of the content.
+    pub fn sha256(&self) -> Sha256 {
+        self.sha256
+    }
+
+    /// Another descriptor of the sealed copy.
+    ///
+    /// # Errors
+    /// If there are too many descriptors.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.memory.try_clone()
+    }
+}
+
+/// A SHA-256 hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sha256([u8; 32]);
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Reads 64 hexadecimal digits, as `sha256sum` prints them.
+impl FromStr for Sha256 {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{text}\" is not a SHA-256 hash; expected 64 hexadecimal digits");
+        let digits = text.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Err(wrong());
+        }
+        let mut hash = [0; 32];
+        for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(hash))
+    }
+}
+
+/// Why a file is not loaded.
+#[derive(Debug, Error)]
+pub enum TrustError {
+    /// It is not there, or may not be read.
+    #[error("cannot read the plugin {}", path.display())]
+    Unreadable {
+        /// The plugin.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A path of the configuration that means something else in each working directory.
+    #[error("the plugin {} is not an absolute path", path.display())]
+    NotAbsolute {
+        /// The plugin.
+        path: PathBuf,
+    },
+    /// The last component is a symbolic link.
+    #[error("the plugin {} is a symbolic link; name the file that it leads to", path.display())]
+    SymbolicLink {
+        /// The plugin.
+        path: PathBuf,
+    },
+    /// Not a regular file.
+    #[error("the plugin {} is {kind}, not a file", path.display())]
+    NotAFile {
+        /// The plugin.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// Someone else could have written it.
+    #[error("the {what} {} belongs to user {owner}; it must belong to root or to user {user}, whom the scheduler runs as", path.display())]
+    Owner {
+        /// The plugin or the folder.
+        what: What,
+        /// Its path.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// The scheduler's user.
+        user: u32,
+    },
+    /// Someone else can write it.
+    #[error("the {what} {} may be written by {whom} (mode {mode:04o}); chmod go-w takes that right away", path.display())]
+    Writable {
+        /// The plugin or the folder.
+        what: What,
+        /// Its path.
+        path: PathBuf,
+        /// The group or everyone.
+        whom: &'static str,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// There is nothing in it.
+    #[error("the plugin {} is empty", path.display())]
+    Empty {
+        /// The plugin.
+        path: PathBuf,
+    },
+    /// More than any plugin needs.
+    #[error("the plugin {} is larger than {} MiB", path.display(), MAX_BYTES >> 20)]
+    TooLarge {
+        /// The plugin.
+        path: PathBuf,
+    },
+    /// Not the file that was meant.
+    #[error("the plugin {} has the SHA-256 hash {found}, not {expected}", path.display())]
+    WrongHash {
+        /// The plugin.
+        path: PathBuf,
+        /// What was expected.
+        expected: Sha256,
+        /// What was found.
+        found: Sha256,
+    },
+    /// The copy could not be made.
+    #[error("cannot copy the plugin {} into memory", path.display())]
+    Copy {
+        /// The plugin.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What is wrong: the plugin, or a folder on the way to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The file itself.
+    Plugin,
+    /// A folder above it.
+    Folder,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plugin => "plugin",
+            Self::Folder => "plugin's folder",
+        })
+    }
+}
+
+/// Checks a file and takes a sealed copy of it; a relative path starts at the working directory.
+///
+/// # Errors
+/// If the file may not be loaded; each reason has a text of its own.
+pub fn seal(path: &Path, expected: Option<Sha256>) -> Result<SealedLibrary, TrustError> {
+    let unreadable = |source: io::Error| TrustError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let absolute = std::path::absolute(path).map_err(unreadable)?;
+    let (Some(folder), Some(Component::Normal(name))) =
+        (absolute.parent(), absolute.components().next_back())
+    else {
+        return Err(TrustError::NotAFile {
+            path: absolute,
+            kind: kind(FileType::Directory),
+        });
+    };
+    let folder = folder.canonicalize().map_err(unreadable)?;
+    let path = folder.join(name);
+    let folder = walk(&folder)?;
+    let file = open_file(folder.as_fd(), name, &path)?;
+    let memory = copy(file.as_fd(), &path)?;
+    let found = hash(memory.as_fd()).map_err(|error| copying(&path, error))?;
+    match expected {
+        Some(expected) if expected != found => Err(TrustError::WrongHash {
+            path,
+            expected,
+            found,
+        }),
+        _ => Ok(SealedLibrary {
+            path,
+            memory: Arc::new(memory),
+            sha256: found,
+        }),
+    }
+}
+
+/// The same for a path of the configuration, which must not depend on the working directory.
+///
+/// # Errors
+/// See [`seal`].
+pub fn seal_configured(path: &Path, expected: Option<Sha256>) -> Result<SealedLibrary, TrustError> {
+    if path.is_absolute() {
+        seal(path, expected)
+    } else {
+        Err(TrustError::NotAbsolute {
+            path: path.to_owned(),
+        })
+    }
+}
+
+/// The shared objects (`*.so`) of a folder of plugins, by name. Each is checked when it is sealed.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>, TrustError> {
+    let unreadable = |source| TrustError::Unreadable {
+        path: folder.to_owned(),
+        source,
+    };
+    let entries = std::fs::read_dir(folder).map_err(unreadable)?;
+    let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.map_err(unreadable)?;
+    paths.retain(|path| path.extension() == Some(OsStr::new("so")));
+    paths.sort();
+    Ok(paths)
+}
+
+/// Opens a folder given without symbolic links, component by component, each of which is checked.
+fn walk(folder: &Path) -> Result<OwnedFd, TrustError> {
+    let unreadable = |path: &Path, error: Errno| TrustError::Unreadable {
+        path: path.to_owned(),
+        source: error.into(),
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut path = PathBuf::from("/");
+    let mut current = open("/", flags, Mode::empty()).map_err(|error| unreadable(&path, error))?;
+    check_folder(current.as_fd(), &path)?;
+    for component in folder.components() {
+        if let Component::Normal(name) = component {
+            path.push(name);
+            current =
+                openat(&current, name, flags, Mode::empty()).map_err(|error| unreadable(&path, error))?;
+            check_folder(current.as_fd(), &path)?;
+        }
+    }
+    Ok(current)
+}
+
+fn check_folder(folder: BorrowedFd<'_>, path: &Path) -> Result<(), TrustError> {
+    let stat = fstat(folder).map_err(|error| copying(path, error))?;
+    let sticky = Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX);
+    check_owner(&stat, path, What::Folder)?;
+    if sticky {
+        Ok(())
+    } else {
+        check_mode(&stat, path, What::Folder)
+    }
+}
+
+fn check_owner(stat: &Stat, path: &Path, what: What) -> Result<(), TrustError> {
+    let user = rustix::process::geteuid().as_raw();
+    if stat.st_uid == 0 || stat.st_uid == user {
+        return Ok(());
+    }
+    Err(TrustError::Owner {
+        what,
+        path: path.to_owned(),
+        owner: stat.st_uid,
+        user,
+    })
+}
+
+fn check_mode(stat: &Stat, path: &Path, what: What) -> Result<(), TrustError> {
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    let whom = if mode.contains(Mode::WOTH) {
+        "anyone"
+    } else if mode.contains(Mode::WGRP) {
+        "its group"
+    } else {
+        return Ok(());
+    };
+    Err(TrustError::Writable {
+        what,
+        path: path.to_owned(),
+        whom,
+        mode: mode.as_raw_mode(),
+    })
+}
+
+/// Opens the file itself, once, and checks it through its descriptor.
+fn open_file(folder: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd, TrustError> {
+    // A named pipe without a writer must not keep the scheduler waiting.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let path = || path.to_owned();
+    let file = openat(folder, name, flags, Mode::empty()).map_err(|error| match error {
+        Errno::LOOP => TrustError::SymbolicLink { path: path() },
+        Errno::NXIO => TrustError::NotAFile {
+            path: path(),
+            kind: kind(FileType::Socket),
+        },
+        error => TrustError::Unreadable {
+            path: path(),
+            source: error.into(),
+        },
+    })?;
+    let stat = fstat(&file).map_err(|error| copying(&path(), error))?;
+    let file_type = FileType::from_raw_mode(stat.st_mode);
+    if file_type != FileType::RegularFile {
+        return Err(TrustError::NotAFile {
+            path: path(),
+            kind: kind(file_type),
+        });
+    }
+    check_owner(&stat, &path(), What::Plugin)?;
+    check_mode(&stat, &path(), What::Plugin)?;
+    Ok(file)
+}
+
+fn kind(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::Directory => "a folder",
+        FileType::Fifo => "a named pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        _ => "something else",
+    }
+}
+
+/// What the file holds, in memory that can neither be written nor resized any more.
+fn copy(file: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, TrustError> {
+    let failed = |error| copying(path, error);
+    let memory = executable_memory(path).map_err(failed)?;
+    let mut chunk = vec![0; 1 << 16];
+    let mut length = 0_u64;
+    loop {
+        let count = read(file, &mut chunk[..]).map_err(failed)?;
+        if count == 0 {
+            break;
+        }
+        let mut rest = &chunk[..count];
+        while !rest.is_empty() {
+            let written = pwrite(&memory, rest, length).map_err(failed)?;
+            rest = &rest[written..];
+            length += written as u64;
+        }
+        if length > MAX_BYTES {
+            return Err(TrustError::TooLarge {
+                path: path.to_owned(),
+            });
+        }
+    }
+    if length == 0 {
+        return Err(TrustError::Empty {
+            path: path.to_owned(),
+        });
+    }
+    ftruncate(&memory, length).map_err(failed)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    fcntl_add_seals(&memory, seals).map_err(failed)?;
+    Ok(memory)
+}
+
+/// An anonymous file whose content may be run: newer kernels want that said, older ones do not know the flag.
+fn executable_memory(path: &Path) -> Result<OwnedFd, Errno> {
+    // The kernel takes 249 bytes at most for the name, which is there for people who look at a process.
+    let name: String = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .chars()
+        .take(60)
+        .collect();
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    memfd_create(name.as_str(), flags | MemfdFlags::EXEC).or_else(|_| memfd_create(name.as_str(), flags))
+}
+
+fn hash(memory: BorrowedFd<'_>) -> Result<Sha256, Errno> {
+    let mut hasher = sha2::Sha256::new();
+    let mut chunk = vec![0; 1 << 16];
+    let mut offset = 0;
+    loop {
+        let count = pread(memory, &mut chunk[..], offset)?;
+        if count == 0 {
+            return Ok(Sha256(hasher.finalize().into()));
+        }
+        hasher.update(&chunk[..count]);
+        offset += count as u64;
+    }
+}
+
+fn copying(path: &Path, error: Errno) -> TrustError {
+    TrustError::Copy {
+        path: path.to_owned(),
+        source: error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

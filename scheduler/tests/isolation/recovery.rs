@@ -1,0 +1,141 @@
+//! What comes after a fault: a new process that knows that it is new, pauses, and in the end the fallback.
+
+use std::sync::Arc;
+
+use vcpu_policy_api::plan::Plan;
+use vcpu_policy_api::policy::Decide;
+use vcpu_scheduler::engine::stop::Stop;
+use vcpu_scheduler::plugin::supervised::{IN_A_ROW, OF_LATE, Order, Supervised, inspect};
+
+use super::{PATIENT, sealed, supervised, terms, tick};
+
+fn note(decisions: u64, fresh: bool) -> Vec<String> {
+    vec![format!(
+        "decision {decisions} since it was made, fresh {}",
+        u8::from(fresh)
+    )]
+}
+
+#[test]
+fn a_fault_costs_one_tick_and_the_state_and_the_snapshot_says_so() {
+    let mut policy = supervised("even", "abort", PATIENT).expect("it is made without fault");
+    let mut plan = Plan::new();
+    assert_eq!(tick(&mut policy, 1, &mut plan), Ok(note(1, true)));
+    assert!(tick(&mut policy, 2, &mut plan).is_err());
+    assert_eq!(tick(&mut policy, 3, &mut plan), Ok(note(1, true)));
+    assert_eq!(tick(&mut policy, 5, &mut plan), Ok(note(2, false)));
+}
+
+#[test]
+fn a_policy_that_cannot_decide_keeps_its_state() {
+    let mut policy = supervised("even", "error", PATIENT).expect("it is made without fault");
+    let mut plan = Plan::new();
+    assert_eq!(tick(&mut policy, 1, &mut plan), Ok(note(1, true)));
+    assert_eq!(
+        tick(&mut policy, 2, &mut plan),
+        Err("policy faulty of the plugin faulty.so could not decide: there is nothing to decide".to_owned())
+    );
+    assert_eq!(tick(&mut policy, 3, &mut plan), Ok(note(3, false)));
+}
+
+#[test]
+fn a_policy_that_says_that_it_is_lost_is_made_anew() {
+    let mut policy = supervised("even", "lost", PATIENT).expect("it is made without fault");
+    let mut plan = Plan::new();
+    assert_eq!(tick(&mut policy, 1, &mut plan), Ok(note(1, true)));
+    assert_eq!(
+        tick(&mut policy, 2, &mut plan),
+        Err(
+            "policy faulty of the plugin faulty.so failed and lost its state: it returned the code -2 and did not say why"
+                .to_owned()
+        )
+    );
+    assert_eq!(tick(&mut policy, 3, &mut plan), Ok(note(1, true)));
+}
+
+#[test]
+fn faults_in_a_row_lead_to_pauses_and_then_to_the_fallback() {
+    let mut policy = supervised("decide", "abort", PATIENT).expect("it is made without fault");
+    let mut plan = Plan::new();
+    let mut told = Vec::new();
+    let fallback = (1..100).find_map(|number| match tick(&mut policy, number, &mut plan) {
+        Ok(notes) => Some((number, notes)),
+        Err(error) => {
+            told.push(error);
+            None
+        }
+    });
+    let crashes = told.iter().filter(|error| error.contains("SIGABRT")).count();
+    assert_eq!(crashes, IN_A_ROW as usize, "{told:#?}");
+    assert_eq!(
+        told.iter()
+            .find(|error| error.contains("started again"))
+            .map(String::as_str),
+        Some(
+            "policy faulty of the plugin faulty.so failed 2 times in a row and is started again in the next tick"
+        )
+    );
+    let (number, notes) = fallback.unwrap_or_else(|| panic!("{told:#?}"));
+    // 5 faults, and pauses of 0, 1, 2 and 4 ticks between them.
+    assert_eq!(number, 13);
+    assert!(notes[0].contains("only watches"), "{notes:?}");
+    assert!(!policy.is_fresh());
+}
+
+#[test]
+fn faults_between_decisions_lead_to_the_fallback_too() {
+    let mut policy = supervised("even", "exit", PATIENT).expect("it is made without fault");
+    let mut plan = Plan::new();
+    let lost = (1..=40).filter(|&number| tick(&mut policy, number, &mut plan).is_err());
+    assert_eq!(lost.count(), OF_LATE);
+}
+
+#[test]
+fn options_that_are_refused_are_told_at_once() {
+    let order = Order {
+        library: sealed("never", ""),
+        policy: "faulty".to_owned(),
+        options: "limit: -1".to_owned(),
+    };
+    let refused = Supervised::new(order, Arc::new(terms(PATIENT))).expect_err("refused");
+    assert_eq!(
+        refused.to_string(),
+        "policy faulty of the plugin faulty.so cannot be used: policy faulty does not accept its options: limit is below 0"
+    );
+}
+
+#[test]
+fn a_library_is_asked_what_it_offers() {
+    let loaded = inspect(&sealed("never", ""), &terms(PATIENT)).expect("it loads");
+    assert_eq!(loaded.offers.len(), 1);
+    assert_eq!(loaded.offers[0].defaults, "limit: 3\n");
+}
+
+#[test]
+fn a_stop_ends_the_wait_for_a_plugin() {
+    let (stopper, stop) = Stop::new();
+    let mut terms = terms(PATIENT);
+    terms.stop = Some(stop);
+    let order = Order {
+        library: sealed("decide", "loop"),
+        policy: "faulty".to_owned(),
+        options: String::new(),
+    };
+    let mut policy = Supervised::new(order, Arc::new(terms)).expect("it is made without fault");
+    drop(stopper);
+    assert_eq!(
+        tick(&mut policy, 1, &mut Plan::new()),
+        Err("policy faulty of the plugin faulty.so was killed: the scheduler stops".to_owned())
+    );
+}
+
+#[test]
+fn a_program_that_is_not_there_is_not_the_plugins_fault() {
+    let mut terms = terms(PATIENT);
+    terms.program = "/nonexistent/vcpu-policy-host".into();
+    let error = inspect(&sealed("never", ""), &terms).expect_err("no program");
+    assert_eq!(
+        error.to_string(),
+        "cannot be started, by no fault of its own: /nonexistent/vcpu-policy-host"
+    );
+}
