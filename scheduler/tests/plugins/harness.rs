@@ -41,7 +41,8 @@ pub(crate) fn compile(source: &Path, include: &Path, name: &str) -> PathBuf {
         .expect("a C compiler");
     assert!(
         output.status.success(),
-        "{source:?}:\n{}",
+        "{}:\n{}",
+        source.display(),
         String::from_utf8_lossy(&output.stderr)
     );
     library
@@ -52,50 +53,58 @@ pub(crate) fn include() -> PathBuf {
     root().join("policy-api/include")
 }
 
-/// Builds packages of the workspace; gives the files that cargo names.
-pub(crate) fn cargo_build(packages: &[&str]) -> Vec<PathBuf> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .current_dir(root())
-        .args(["build", "--locked", "--message-format=json"]);
-    for package in packages {
-        cargo.args(["--package", package]);
-    }
-    let output = cargo.output().expect("cargo");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let messages = String::from_utf8(output.stdout).expect("text");
-    let messages = messages
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a message"));
-    let files = messages.flat_map(|message: serde_json::Value| {
-        let files = message["filenames"].as_array().cloned().unwrap_or_default();
-        files
-            .into_iter()
-            .filter_map(|file| file.as_str().map(PathBuf::from))
-    });
-    files.collect()
+/// What cargo makes of the Rust libraries of the workspace, and of all that they depend on.
+pub(crate) fn built() -> &'static [PathBuf] {
+    static BUILT: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .current_dir(root())
+            .args(["build", "--locked", "--message-format=json"]);
+        cargo.args([
+            "--package",
+            "vcpu-policy-night",
+            "--package",
+            "vcpu-policy-unruly",
+        ]);
+        let output = cargo.output().expect("cargo");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let messages = String::from_utf8(output.stdout).expect("text");
+        let messages = messages
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a message"));
+        let files = messages.flat_map(|message: serde_json::Value| {
+            let files = message["filenames"].as_array().cloned().unwrap_or_default();
+            files
+                .into_iter()
+                .filter_map(|file| file.as_str().map(PathBuf::from))
+        });
+        files.collect()
+    })
 }
 
-/// The file of a Rust library of the workspace; all of them are built at once.
-pub(crate) fn rust_library(name: &str) -> PathBuf {
-    static BUILT: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| cargo_build(&["vcpu-policy-night", "vcpu-policy-unruly"]));
-    let wanted = format!("lib{name}.so");
-    let found = built
-        .iter()
-        .find(|file| file.file_name().is_some_and(|file| *file == *wanted));
-    found
-        .unwrap_or_else(|| panic!("{wanted} is not among {built:?}"))
-        .clone()
+/// The one of these files whose name begins and ends so.
+pub(crate) fn built_file(begin: &str, end: &str) -> &'static Path {
+    let is_it = |file: &&PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(begin) && name.ends_with(end)
+    };
+    let found = built().iter().find(is_it);
+    found.unwrap_or_else(|| panic!("{begin}…{end} is not among {:?}", built()))
+}
+
+/// The file of a Rust library of the workspace.
+pub(crate) fn rust_library(name: &str) -> &'static Path {
+    built_file(&format!("lib{name}"), ".so")
 }
 
 /// Loads a library from a file.
 pub(crate) fn try_load(path: &Path) -> Result<LoadedLibrary, LoadError> {
-    let file = File::open(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     load(file.into(), Path::new(path.file_name().expect("a file")))
 }
 

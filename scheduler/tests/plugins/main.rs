@@ -1,7 +1,7 @@
 //! Policies in shared objects: built by the compilers that authors use, loaded as the daemon loads them.
 
+mod book;
 mod broken;
-mod compiling;
 mod harness;
 mod headroom;
 mod older_header;

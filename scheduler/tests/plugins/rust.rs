@@ -12,11 +12,11 @@ use vcpu_scheduler::plugin::library::PluginPolicy;
 use crate::harness::{make, policy, refusal, rust_library, try_load};
 
 fn night() -> PluginPolicy {
-    policy(&rust_library("vcpu_policy_night"), "night")
+    policy(rust_library("vcpu_policy_night"), "night")
 }
 
 fn unruly(name: &str) -> PluginPolicy {
-    policy(&rust_library("vcpu_policy_unruly"), name)
+    policy(rust_library("vcpu_policy_unruly"), name)
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn options_are_refused_by_whom_they_concern() {
 
 #[test]
 fn a_library_may_have_several_policies() {
-    let library = try_load(&rust_library("vcpu_policy_unruly")).expect("a library");
+    let library = try_load(rust_library("vcpu_policy_unruly")).expect("a library");
     let names: Vec<String> = library
         .policies()
         .map(|policy| policy.name().to_owned())
@@ -136,7 +136,7 @@ fn log_lines_reach_the_host_and_what_is_too_much_is_left_out() {
         .make_logging_to(
             "",
             Arc::new(move |level, line: &str| {
-                sink.lock().expect("one thread").push((level, line.to_owned()))
+                sink.lock().expect("one thread").push((level, line.to_owned()));
             }),
         )
         .expect("no options are good options");
