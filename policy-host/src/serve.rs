@@ -75,7 +75,11 @@ fn serve(arguments: &Arguments, load: LoadLibrary) -> std::io::Result<()> {
         .init();
     let missing = match sandbox::enter(arguments.parent) {
         Ok(missing) => missing,
-        Err(error) => return channel.send(&Answer::Refused(error_text(&error))),
+        Err(error) => {
+            let name = arguments.name.display();
+            let message = format!("the process of {name} cannot be confined: {}", error_text(&error));
+            return channel.send(&Answer::Refused(message));
+        }
     };
     channel.send(&Answer::Confined { missing })?;
     let offered = match load(library, &arguments.name) {

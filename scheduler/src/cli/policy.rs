@@ -11,7 +11,7 @@ use super::Failure;
 use super::args::{IsolationArg, OptionArgs, PluginArgs, SupervisionArgs};
 use crate::engine::MakePolicy;
 use crate::engine::stop::Stop;
-use crate::plugin::process;
+use crate::plugin::program;
 use crate::plugin::registry::{Entry, Isolation, Origin, Registry};
 use crate::plugin::supervised::Terms;
 use crate::plugin::trust;
@@ -62,7 +62,7 @@ pub(super) fn registry(args: &PluginArgs, supervision: Supervision) -> Result<Re
         IsolationArg::InProcess => Isolation::InProcess,
     };
     let terms = Terms {
-        program: process::program(),
+        program: program::find(),
         deadline: supervision.deadline,
         stop: supervision.stop,
         fallback: supervision.fallback,

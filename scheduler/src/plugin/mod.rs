@@ -15,6 +15,7 @@ pub mod conformance;
 pub mod fault;
 mod output;
 pub mod process;
+pub mod program;
 pub mod registry;
 pub mod supervised;
 pub mod trust;

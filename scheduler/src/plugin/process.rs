@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,12 +27,6 @@ use super::output::Output;
 use super::trust::SealedLibrary;
 use crate::engine::stop::Stop;
 
-/// The variable that names another program to host plugins.
-pub const PROGRAM_VARIABLE: &str = "VCPU_POLICY_HOST";
-/// The name of the program that hosts plugins.
-const PROGRAM: &str = "vcpu-policy-host";
-/// Where a distribution may put it, if not beside the scheduler.
-const PROGRAM_FOLDERS: &[&str] = &["/usr/libexec/vcpu-scheduler", "/usr/lib/vcpu-scheduler"];
 /// How long a process has to end by itself once it is told to, or has closed its connection.
 const GRACE: Duration = Duration::from_millis(100);
 /// How often a wait looks whether the scheduler shall stop.
@@ -45,21 +39,6 @@ pub struct Patience {
     pub deadline: Duration,
     /// Ends every wait.
     pub stop: Option<Stop>,
-}
-
-/// The program that hosts plugins: the one that the variable names, else the one beside this executable, else the
-/// distribution's.
-pub fn program() -> PathBuf {
-    if let Some(named) = std::env::var_os(PROGRAM_VARIABLE).filter(|named| !named.is_empty()) {
-        return std::path::absolute(&named).unwrap_or_else(|_| named.into());
-    }
-    let own = std::env::current_exe().unwrap_or_default();
-    let beside = own.with_file_name(PROGRAM);
-    let elsewhere = PROGRAM_FOLDERS
-        .iter()
-        .map(|folder| Path::new(folder).join(PROGRAM));
-    let mut candidates = std::iter::once(beside.clone()).chain(elsewhere);
-    candidates.find(|program| program.is_file()).unwrap_or(beside)
 }
 
 /// A running plugin.

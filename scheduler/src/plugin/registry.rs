@@ -88,22 +88,16 @@ pub enum RegistryError {
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// A plugin does not come as far as saying what it offers.
-    #[error("the plugin {} {fault}", path.display())]
+    #[error("the plugin {} {}", path.display(), chain(fault))]
     Fault {
         /// The plugin.
         path: PathBuf,
         /// What happened; it continues the sentence.
         fault: Fault,
     },
-    /// A library cannot be loaded into this process.
-    #[error("the plugin {} cannot be used", path.display())]
-    Load {
-        /// The plugin.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: PolicyError,
-    },
+    /// A library cannot be loaded.
+    #[error(transparent)]
+    Load(PolicyError),
     /// A plugin offers a policy whose name could not be chosen.
     #[error(
         "the plugin {} names a policy \"{}\"; expected lower-case letters, digits and dashes",
@@ -237,9 +231,13 @@ impl Registry {
     }
 
     fn isolated(&self, library: &SealedLibrary) -> Result<Vec<(Offer, How)>, RegistryError> {
-        let loaded = inspect(library, &self.terms).map_err(|fault| RegistryError::Fault {
-            path: library.path().to_owned(),
-            fault,
+        let loaded = inspect(library, &self.terms).map_err(|fault| match fault {
+            // It names the plugin.
+            Fault::Refused { message } => RegistryError::Load(PolicyError::new(message)),
+            fault => RegistryError::Fault {
+                path: library.path().to_owned(),
+                fault,
+            },
         })?;
         for missing in &loaded.missing {
             warn!(
@@ -278,14 +276,13 @@ impl Registry {
 }
 
 fn in_process(library: &SealedLibrary) -> Result<Vec<(Offer, How)>, RegistryError> {
-    let path = || library.path().to_owned();
-    let memory = library
-        .descriptor()
-        .map_err(|source| TrustError::Copy { path: path(), source })?;
-    let offered =
-        offer::load(memory, library.path()).map_err(|source| RegistryError::Load { path: path(), source })?;
-    Ok(offered
-        .into_iter()
+    let memory = library.descriptor().map_err(|source| TrustError::Copy {
+        path: library.path().to_owned(),
+        source,
+    })?;
+    let offered = offer::load(memory, library.path()).map_err(RegistryError::Load)?;
+    let policies = offered.into_iter();
+    Ok(policies
         .map(|policy| (policy.offer, How::InProcess(policy.make)))
         .collect())
 }

@@ -37,7 +37,7 @@ pub const START_DEADLINE: Duration = Duration::from_secs(5);
 /// How plugins are run.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// The program that hosts them; see [`super::process::program`].
+    /// The program that hosts them; see [`super::program::find`].
     pub program: PathBuf,
     /// How long a decision may take.
     pub deadline: Duration,

@@ -51,7 +51,7 @@ fn transcript(arguments: &[&str]) -> String {
 
 #[test]
 fn every_subcommand_explains_itself() {
-    for command in ["run", "simulate", "snapshot", "decide"] {
+    for command in ["run", "simulate", "snapshot", "decide", "policies"] {
         let output = run(&[command, "--help"]);
         assert!(
             output.status.success() && text(&output.stdout).contains("Usage:"),

@@ -2,6 +2,7 @@
 //!
 //! The plugins are real ones, compiled from `faulty.c`, and so is the program that hosts them.
 
+mod command_line;
 mod containment;
 mod host_program;
 mod recovery;
@@ -23,10 +24,16 @@ const PATIENT: Duration = Duration::from_secs(30);
 /// For what does.
 const IMPATIENT: Duration = Duration::from_millis(300);
 
-/// A plugin with this fault at this stage, compiled from `faulty.c`.
+/// A plugin with this fault at this stage.
 fn sealed(when: &str, fault: &str) -> SealedLibrary {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("faulty.so");
+    compile(&path, when, fault);
+    trust::seal(&path, None).expect("a file of one's own")
+}
+
+/// Compiles `faulty.c` with this fault at this stage.
+fn compile(path: &Path, when: &str, fault: &str) {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let compiled = Command::new("cc")
         .args(["-std=gnu11", "-O1", "-w", "-shared", "-fPIC", "-I"])
@@ -34,7 +41,7 @@ fn sealed(when: &str, fault: &str) -> SealedLibrary {
         .arg(format!("-DWHEN=\"{when}\""))
         .arg(format!("-DFAULT=\"{fault}\""))
         .arg("-o")
-        .args([&path, &package.join("tests/isolation/faulty.c")])
+        .args([path, &package.join("tests/isolation/faulty.c")])
         .output()
         .expect("a C compiler");
     assert!(
@@ -42,7 +49,6 @@ fn sealed(when: &str, fault: &str) -> SealedLibrary {
         "{}",
         String::from_utf8_lossy(&compiled.stderr)
     );
-    trust::seal(&path, None).expect("a file of one's own")
 }
 
 fn terms(deadline: Duration) -> Terms {

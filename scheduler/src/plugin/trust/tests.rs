@@ -3,6 +3,10 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
+use rustix::fs::ftruncate;
+use rustix::io::pwrite;
+
+use super::sealed::hash;
 use super::*;
 
 /// A folder of one's own, closed to others, with a plugin `p.so` in it that is in order.
