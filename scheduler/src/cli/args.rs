@@ -92,21 +92,23 @@ pub(super) struct PolicyArgs {
     pub(super) plugins: PluginArgs,
 }
 
+/// What flags about plugins stand under.
+const PLUGINS: &str = "Plugins";
+
 /// Policies from outside.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Plugins")]
 pub(super) struct PluginArgs {
     /// Load the policies of this shared object, to be chosen with --policy; may be repeated
     ///
     /// The file and its folders must belong to root or to the user whom the scheduler runs as, and nobody else may have
     /// the right to write them.
-    #[arg(long = "plugin", value_name = "FILE")]
+    #[arg(long = "plugin", value_name = "FILE", help_heading = PLUGINS)]
     pub(super) files: Vec<PathBuf>,
     /// Load every shared object (*.so) of this folder in the same way
-    #[arg(long = "plugin-dir", value_name = "DIR")]
+    #[arg(long = "plugin-dir", value_name = "DIR", help_heading = PLUGINS)]
     pub(super) folder: Option<PathBuf>,
     /// Where plugins run
-    #[arg(long, value_enum, default_value_t = IsolationArg::Process)]
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t = IsolationArg::Process, help_heading = PLUGINS)]
     pub(super) isolation: IsolationArg,
 }
 
@@ -121,16 +123,15 @@ pub(super) enum IsolationArg {
 
 /// What happens to a plugin that decides badly.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Plugins")]
 pub(super) struct SupervisionArgs {
     /// How long a plugin in a process of its own may take for a decision, such as 200ms, before it is killed
-    #[arg(long, value_name = "TIME", value_parser = deadline)]
+    #[arg(long, value_name = "TIME", value_parser = deadline, help_heading = PLUGINS)]
     #[arg(
         long_help = "How long a plugin in a process of its own may take for a decision, such as 200ms, before it is killed [default: half the interval, 1s at most]"
     )]
     pub(super) deadline: Option<Duration>,
     /// The built-in policy that takes over from a plugin that failed too often
-    #[arg(long, value_name = "NAME", default_value = "observe")]
+    #[arg(long, value_name = "NAME", default_value = "observe", help_heading = PLUGINS)]
     pub(super) fallback: String,
 }
 
@@ -212,7 +213,7 @@ pub(super) struct DecideArgs {
     #[command(flatten)]
     pub(super) plugins: PluginArgs,
     /// How long a plugin may take for its decision, such as 200ms, before it is killed
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = deadline, help_heading = "Plugins")]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = deadline, help_heading = PLUGINS)]
     pub(super) deadline: Duration,
 }
 

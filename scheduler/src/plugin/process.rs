@@ -66,6 +66,8 @@ pub struct Loaded {
 impl PluginProcess {
     /// Starts the program that hosts plugins; it begins to load the library at once.
     ///
+    /// Should the thread that calls this end, the kernel ends the process too.
+    ///
     /// # Errors
     /// If the system cannot start it.
     pub fn start(program: &Path, library: &SealedLibrary) -> Result<Self, Fault> {

@@ -1,10 +1,14 @@
 //! What comes after a fault: a new process that knows that it is new, pauses, and in the end the fallback.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use vcpu_policy_api::plan::Plan;
 use vcpu_policy_api::policy::Decide;
 use vcpu_scheduler::engine::stop::Stop;
+use vcpu_scheduler::engine::{Engine, MakePolicy, collect};
+use vcpu_scheduler::host::Host;
+use vcpu_scheduler::host::simulated::{Scenario, SimulatedHost};
 use vcpu_scheduler::plugin::supervised::{IN_A_ROW, OF_LATE, Order, Supervised, inspect};
 
 use super::{PATIENT, sealed, supervised, terms, tick};
@@ -24,6 +28,35 @@ fn a_fault_costs_one_tick_and_the_state_and_the_snapshot_says_so() {
     assert!(tick(&mut policy, 2, &mut plan).is_err());
     assert_eq!(tick(&mut policy, 3, &mut plan), Ok(note(1, true)));
     assert_eq!(tick(&mut policy, 5, &mut plan), Ok(note(2, false)));
+}
+
+/// The same in the loop that a real run goes through.
+#[test]
+fn the_engine_tells_a_restarted_policy_that_its_state_is_lost() {
+    let library = sealed("even", "abort");
+    let make: MakePolicy = Box::new(move || {
+        let order = Order {
+            library: library.clone(),
+            policy: "faulty".to_owned(),
+            options: String::new(),
+        };
+        Ok(Box::new(Supervised::new(order, Arc::new(terms(PATIENT)))?))
+    });
+    let scenario =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/scenarios/classic-1-all-on-one.yaml");
+    let mut host = SimulatedHost::new(Scenario::read(&scenario).expect("a scenario"));
+    let mut engine = Engine::new(make, collect::Terms::default()).expect("it is made without fault");
+    let said: Vec<Option<String>> = (0..5)
+        .map(|_| {
+            let sample = host.sample().expect("a sample");
+            let decision = engine.decide(&sample).ok().flatten()?;
+            decision.plan.notes().next().map(str::to_owned)
+        })
+        .collect();
+    let expected = [(1, true), (1, true)].map(|(decisions, fresh)| note(decisions, fresh).pop());
+    let [first, third] = expected;
+    // A baseline, then every second tick is lost.
+    assert_eq!(said, [None, first, None, third, None]);
 }
 
 #[test]
