@@ -137,6 +137,12 @@ pub(super) struct SupervisionArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct PoliciesArgs {
+    /// Hold the policies of this shared object against what every policy promises, instead of listing any
+    ///
+    /// Each decides on a number of hosts: it must decide the same each time, ask for nothing that cannot be, survive odd and
+    /// large hosts, and say why nothing moves. A broken promise ends with exit status 2.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "folder", "format"])]
+    pub(super) check: Option<PathBuf>,
     #[command(flatten)]
     pub(super) plugins: PluginArgs,
     #[command(flatten)]

@@ -1,13 +1,19 @@
-//! `policies`: what there is to choose from.
+//! `policies`: what there is to choose from, and whether a plugin's policies keep what every policy promises.
 
 use std::io::Write;
+use std::path::Path;
 
+use anyhow::anyhow;
 use serde::Serialize;
+use vcpu_policy_api::plan::Plan;
+use vcpu_policy_api::policy::{Decide, PolicyError};
+use vcpu_policy_api::snapshot::Snapshot;
 use vcpu_policy_api::yaml;
 
 use super::Failure;
-use super::args::{Format, PoliciesArgs};
+use super::args::{Format, IsolationArg, PluginArgs, PoliciesArgs};
 use super::policy::{LONGEST_DEADLINE, Supervision, registry};
+use crate::plugin::conformance;
 use crate::plugin::registry::{Entry, Origin};
 
 /// One policy, as `--format json` prints it.
@@ -23,6 +29,9 @@ struct PolicyReport<'a> {
 }
 
 pub(super) fn policies(args: &PoliciesArgs, output: &mut dyn Write) -> Result<(), Failure> {
+    if let Some(file) = &args.check {
+        return check(file, args.plugins.isolation, output);
+    }
     let registry = registry(&args.plugins, Supervision::once(LONGEST_DEADLINE))?;
     let reports: Vec<PolicyReport<'_>> = registry.entries().iter().map(PolicyReport::new).collect();
     match args.format.format {
@@ -33,6 +42,53 @@ pub(super) fn policies(args: &PoliciesArgs, output: &mut dyn Write) -> Result<()
         Format::Table => write_table(output, &reports)?,
     }
     Ok(())
+}
+
+/// Holds each policy of a plugin against what every policy promises.
+fn check(file: &Path, isolation: IsolationArg, output: &mut dyn Write) -> Result<(), Failure> {
+    let plugins = PluginArgs {
+        files: vec![file.to_owned()],
+        folder: None,
+        isolation,
+    };
+    let registry = registry(&plugins, Supervision::once(LONGEST_DEADLINE))?;
+    let mut broken = 0;
+    for entry in registry
+        .entries()
+        .iter()
+        .filter(|entry| entry.origin != Origin::BuiltIn)
+    {
+        let make = registry.maker(entry, String::new());
+        let make = || make().unwrap_or_else(|error| Box::new(Unmade(error)));
+        let violations = conformance::check(make);
+        let name = &entry.offer.name;
+        if violations.is_empty() {
+            writeln!(
+                output,
+                "{name}  keeps what every policy promises, as far as that was looked at"
+            )?;
+        }
+        for violation in &violations {
+            writeln!(output, "{name}  {violation}")?;
+        }
+        broken += violations.len();
+    }
+    match broken {
+        0 => Ok(()),
+        _ => Err(Failure::Caller(anyhow!(
+            "{} breaks promises on {broken} of the hosts tried",
+            file.display()
+        ))),
+    }
+}
+
+/// A policy that could not be made: it survives nothing.
+struct Unmade(PolicyError);
+
+impl Decide for Unmade {
+    fn decide(&mut self, _: &Snapshot<'_>, _: &mut Plan) -> Result<(), PolicyError> {
+        Err(PolicyError::lost(&self.0))
+    }
 }
 
 impl<'a> PolicyReport<'a> {

@@ -127,7 +127,8 @@ fn decide(policy: &mut dyn Decide, block: &SnapshotBlock) -> Result<Result<Plan,
     }
     match decided {
         Err(payload) => Err(Problem::Lost(crate::engine::panic_message(payload.as_ref()))),
-        Ok(Err(error)) if error.is_lost() => Err(Problem::Lost(error.to_string())),
+        // A plugin's process that ended says so by what comes next: a policy without a past.
+        Ok(Err(error)) if error.is_lost() || policy.is_fresh() => Err(Problem::Lost(error.to_string())),
         Ok(result) => Ok(result.map(|()| plan)),
     }
 }

@@ -235,3 +235,17 @@ fn mistakes_are_named() {
         &["policies", "--plugin", "FOLDER/other.so"],
     );
 }
+
+#[test]
+fn a_plugin_can_be_held_against_what_every_policy_promises() {
+    let plugins = Plugins::new();
+    compile(&plugins.path("crashing.so"), "decide", "abort");
+    let crashing = plugins.transcript(&["policies", "--check", "FOLDER/crashing.so"]);
+    assert!(crashing.contains("tick 1: it does not survive: "), "{crashing}");
+    assert!(crashing.contains("was killed by SIGABRT"), "{crashing}");
+    assert!(crashing.ends_with("exit status 2\n"), "{crashing}");
+    // It has nothing to say and moves nothing, which it should say.
+    compile(&plugins.path("silent.so"), "decide", "nothing");
+    let silent = plugins.transcript(&["policies", "--check", "FOLDER/silent.so"]);
+    assert!(!silent.contains("does not survive"), "{silent}");
+}
