@@ -2,17 +2,15 @@
 # Both install what is missing first, and say so. `make help` lists the rest.
 
 CARGO ?= cargo
-SCENARIOS := testdata/scenarios
-DEMO := target/release/vcpu-scheduler simulate
 
-.PHONY: help demo test setup-build setup-test fmt clippy doc unit bench clean
+.PHONY: help demo test setup-build setup-test fmt clippy doc unit bench header valgrind clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: setup-build ## Build, and show the main job on a simulated host
 	$(CARGO) build --release --locked --package vcpu-scheduler
-	@scripts/demo target/release/vcpu-scheduler
+	@scripts/demo $(CARGO) run --release --quiet --locked --package vcpu-scheduler --
 
 test: setup-test fmt clippy doc unit ## Everything that CI runs: format, lints, docs, all tests
 	@echo 'make test: everything passed'
@@ -37,6 +35,12 @@ unit: ## Run all tests: unit, property, snapshot and live ones
 
 bench: ## Run the benchmarks
 	$(CARGO) bench --workspace
+
+header: ## Make the C header of plugins anew, after a change to what it is made of
+	UPDATE_HEADER=1 $(CARGO) test -p vcpu-policy-api --all-features --test header
+
+valgrind: ## Run the tests of the plugin interface under valgrind, which has to be installed
+	@scripts/valgrind-abi
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -7,9 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use vcpu_policies::{DEFAULT, find};
-use vcpu_policy_api::document;
-use vcpu_policy_api::explain::Explanation;
-use vcpu_policy_api::plan::Plan;
+use vcpu_policy_api::testing::{decide_with, snapshot};
 
 #[expect(
     clippy::disallowed_methods,
@@ -19,13 +17,8 @@ fn check(case: &Path) {
     let name = case.file_stem().and_then(|stem| stem.to_str()).expect("a name");
     let text = std::fs::read_to_string(case).expect("a readable case");
     let expectation = text.lines().next().and_then(|line| line.strip_prefix("# "));
-    let block = document::read(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let snapshot = block.view();
     let mut policy = (find(DEFAULT).expect("the default").build)("").expect("no options are good options");
-    let mut plan = Plan::new();
-    policy
-        .decide(&snapshot, &mut plan)
-        .expect("stddev always decides");
+    let decided = decide_with(&mut *policy, &snapshot(&text));
 
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(case.parent().expect("a folder"));
@@ -34,7 +27,7 @@ fn check(case: &Path) {
     settings.set_description(expectation.expect("the first line says what is expected"));
     settings.set_omit_expression(true);
     settings.remove_input_file();
-    settings.bind(|| insta::assert_snapshot!(name, Explanation::new(&snapshot, &plan)));
+    settings.bind(|| insta::assert_snapshot!(name, decided));
 }
 
 #[test]
@@ -44,6 +37,7 @@ fn every_case_is_decided_as_recorded() {
 
 /// A table without its case is a leftover that nothing checks any more.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the cases are files, and their tables too")]
 fn every_table_has_its_case() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/snapshots");
     let files: BTreeSet<String> = std::fs::read_dir(folder)

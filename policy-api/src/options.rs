@@ -90,6 +90,11 @@ pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> St
     }
 }
 
+/// Whether the YAML text of some options has this key.
+pub fn has(options: &str, key: &str) -> bool {
+    yaml::read::<Value>(options).is_ok_and(|options| options.get(key).is_some())
+}
+
 /// The number that an option has in the YAML text of some options.
 pub fn number(options: &str, key: &str) -> Option<f64> {
     yaml::read::<Value>(options).ok()?.get(key)?.as_f64()

@@ -1,11 +1,8 @@
 //! `include/vcpu_policy.h` says what the Rust types say, and C and C++ compilers take it without a word.
 //!
 //! The header is made here, of the same sources that the library is compiled from, and compared with the one that is
-//! committed. After a change to one of them, this command brings it up to date:
-//!
-//! ```text
-//! UPDATE_HEADER=1 cargo test -p vcpu-policy-api --all-features --test header
-//! ```
+//! committed. After a change to one of them, `make header` brings it up to date: it runs this test with
+//! `UPDATE_HEADER` set.
 
 #![cfg(feature = "yaml")]
 #![expect(
@@ -124,7 +121,7 @@ fn the_header_is_what_the_sources_make_of_it() {
             .zip(made.lines())
             .position(|(old, new)| old != new);
         panic!(
-            "include/vcpu_policy.h is not what the sources say, from line {} on; see the top of tests/header.rs",
+            "include/vcpu_policy.h is not what the sources say, from line {} on; run make header",
             differing.unwrap_or(committed.lines().count()) + 1
         );
     }

@@ -56,7 +56,7 @@ use vcpu_policy_api::ids::{CpuIx, OsCpuId};
 use vcpu_policy_api::plan::Plan;
 use vcpu_policy_api::policy::{Policy, PolicyError};
 use vcpu_policy_api::snapshot::{Snapshot, Vcpu};
-use vcpu_policy_api::statistics::population_stddev;
+use vcpu_policy_api::statistics::{exceeds, population_stddev};
 
 /// The policy. See the [module](self).
 ///
@@ -214,18 +214,6 @@ struct Site {
     /// Its place among the managed ones.
     at: usize,
     load: f64,
-}
-
-/// How far apart two sums of loads are taken for equal, relative to the larger one.
-///
-/// The same loads added up in two orders differ by at most about n 2^-52 of the sum, n being their number: less than
-/// this for a hundred thousand vCPUs on one pCPU, and still far below anything that can be measured. Without it, the
-/// last bits of a sum could make a move in an exact tie, and then make the move back.
-const ROUNDING: f64 = 1e-10;
-
-/// Whether a load, or a deviation of loads, is above another by more than rounding can make.
-fn exceeds(value: f64, other: f64) -> bool {
-    value - other > value * ROUNDING
 }
 
 /// The vCPUs that count on a pCPU with a known load above 0, in order.

@@ -6,16 +6,15 @@
 //!
 //! Nothing here is for an author to call.
 
-use std::any::Any;
-use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::fmt::Display;
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Once, OnceLock};
+use std::sync::OnceLock;
 
 use super::instance::size;
 use super::library::read_table;
+use super::panic::caught;
 use super::types::{
     ABI_MAJOR, ERROR, ERROR_ARGUMENT, ERROR_LOST, Host, LIBRARY_MAGIC, LOG_DEBUG, LOG_ERROR, LOG_INFO,
     LOG_TRACE, LOG_WARN, MAX_DEFAULTS, OK, Options, PlanTable, PolicyLibrary, PolicyTable, Text, first_size,
@@ -120,6 +119,9 @@ impl Exports {
 }
 
 /// The table of one policy.
+///
+/// # Panics
+/// If the text of its default options is longer than the interface allows.
 pub fn policy_table<P: Policy>() -> PolicyTable {
     let defaults = options::defaults::<P>();
     assert!(
@@ -266,7 +268,7 @@ unsafe extern "C" fn decide(
     }
     let length = usize::try_from(snapshot_size)
         .ok()
-        .filter(|&length| length <= isize::MAX as usize);
+        .filter(|&length| isize::try_from(length).is_ok());
     let (false, true, Some(length)) = (
         snapshot.is_null(),
         snapshot.addr().is_multiple_of(ALIGNMENT),
@@ -339,49 +341,4 @@ unsafe extern "C" fn destroy(policy: *mut c_void) {
     } else if let Err(panic) = host.guard(|| drop(policy)) {
         host.log(Level::Error, &format!("it panicked while it was ended: {panic}"));
     }
-}
-
-thread_local! {
-    /// Whether this thread is in the author's code.
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-    /// Text and place of the panic that is being caught on this thread.
-    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Makes a call and turns its panic into text, instead of letting it be printed.
-fn caught<R>(call: impl FnOnce() -> R) -> Result<R, String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let previous = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if GUARDED.get() {
-                PANIC.replace(Some(text_and_place(panic)));
-            } else {
-                previous(panic);
-            }
-        }));
-    });
-    let before = GUARDED.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(call));
-    GUARDED.set(before);
-    result.map_err(|payload| {
-        let seen = PANIC.take();
-        let text = seen.unwrap_or_else(|| text(payload.as_ref()).to_owned());
-        // Dropping it could run code of the author's that panics again.
-        std::mem::forget(payload);
-        text
-    })
-}
-
-fn text_and_place(panic: &PanicHookInfo<'_>) -> String {
-    let text = text(panic.payload());
-    panic
-        .location()
-        .map_or_else(|| text.to_owned(), |place| format!("{text}, at {place}"))
-}
-
-fn text(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
 }

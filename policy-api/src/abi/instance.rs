@@ -104,19 +104,17 @@ impl Decide for Instance {
             note: Some(on_note),
         };
         let block = snapshot.as_bytes();
+        #[expect(
+            clippy::cast_ptr_alignment,
+            reason = "the check of a snapshot makes sure of its block's alignment"
+        )]
+        let header = block.as_ptr().cast::<Header>();
         // SAFETY: `host` lives until `drop`.
         let host = unsafe { &*self.host };
         host.failure.replace(None);
         // SAFETY: the instance is the library's own and in use by this call alone, since it is borrowed mutably. The
         // block is a checked snapshot and aligned; it, the table and what its context points to outlive the call.
-        let code = unsafe {
-            (self.calls.decide)(
-                self.policy,
-                block.as_ptr().cast::<Header>(),
-                block.len() as u64,
-                &raw const table,
-            )
-        };
+        let code = unsafe { (self.calls.decide)(self.policy, header, block.len() as u64, &raw const table) };
         if filling.refused > 0 {
             let line = format!(
                 "{} pins or notes were malformed or too many, and were left out",

@@ -38,6 +38,7 @@
 pub mod export;
 mod instance;
 pub mod library;
+mod panic;
 mod text;
 pub mod types;
 

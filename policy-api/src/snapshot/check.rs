@@ -11,7 +11,7 @@ use super::{Snapshot, measure};
 /// Why a block of memory is not a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SnapshotError {
-    /// It is too short, or does not begin as one does.
+    /// It is too short or not aligned, or does not begin as one does.
     #[error("the block does not begin with a snapshot header")]
     NotASnapshot,
     /// A table reaches beyond the block, is not aligned, or has rows smaller than the first version's.
@@ -64,7 +64,8 @@ fn header(block: &[u8]) -> Result<Header, SnapshotError> {
     let known = (header.size as usize).min(size_of::<Header>());
     let whole = block.get(..known).ok_or(SnapshotError::NotASnapshot)?;
     bytemuck::bytes_of_mut(&mut header)[..known].copy_from_slice(whole);
-    let sound = header.magic == MAGIC
+    let sound = block.as_ptr().addr().is_multiple_of(rows::ALIGNMENT)
+        && header.magic == MAGIC
         && header.size as usize >= HEADER_FIRST_SIZE
         && header.total_size == block.len() as u64
         && header.interval_ns > 0;

@@ -47,7 +47,7 @@ pub(super) struct Logging {
     /// Say only what needs attention: -q warnings and errors, -qq errors
     #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "verbose")]
     pub(super) quiet: u8,
-    /// How log lines look on standard error; the variable `RUST_LOG` chooses which
+    /// How log lines look on standard error; the variable `RUST_LOG`, if set, replaces -v and -q
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text, global = true)]
     pub(super) log_format: LogFormat,
 }
@@ -83,7 +83,7 @@ impl ConnectArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct PolicyArgs {
-    /// The policy that decides
+    /// The policy that decides: stddev, or observe, which pins nothing
     #[arg(short, long, value_name = "NAME", default_value = vcpu_policies::DEFAULT)]
     pub(super) policy: String,
     #[command(flatten)]
@@ -145,7 +145,7 @@ pub(super) struct PoliciesArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct OptionArgs {
-    /// Set an option of the policy; may be repeated
+    /// Set an option of the policy, such as threshold=8; may be repeated
     #[arg(short = 'o', long = "option", value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub(super) pairs: Vec<(String, String)>,
 }
@@ -176,7 +176,7 @@ pub(super) struct SimulateArgs {
     #[command(flatten)]
     pub(super) policy: PolicyArgs,
     /// How many ticks to simulate [default: what the scenario says]
-    #[arg(long, value_name = "N", value_parser = from_one)]
+    #[arg(long, value_name = "N", value_parser = tick)]
     pub(super) ticks: Option<u64>,
     #[command(flatten)]
     pub(super) format: FormatArgs,
@@ -191,19 +191,19 @@ pub(super) struct SnapshotArgs {
     /// How long to measure, such as 5s or 500ms
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     pub(super) interval: Interval,
-    /// Take the snapshot of this simulated host instead
-    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["connect", "interval"])]
+    /// Take the snapshot of this simulated host instead; no connection is made
+    #[arg(long, value_name = "SCENARIO")]
     pub(super) scenario: Option<PathBuf>,
-    /// The tick of the scenario to take it at; nothing is pinned before
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "scenario", value_parser = from_one)]
-    pub(super) tick: u64,
+    /// The tick of the scenario to take it at, with nothing pinned before [default: 1]
+    #[arg(long, value_name = "N", requires = "scenario", value_parser = tick)]
+    pub(super) tick: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct DecideArgs {
     /// The snapshot, a YAML file; - for standard input
     pub(super) snapshot: PathBuf,
-    /// The policy that decides; may be repeated
+    /// The policy that decides; may be repeated, and -o then goes to those that have the option
     #[arg(short, long = "policy", value_name = "NAME", default_value = vcpu_policies::DEFAULT)]
     pub(super) policies: Vec<String>,
     #[command(flatten)]
@@ -256,10 +256,13 @@ fn deadline(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn from_one(text: &str) -> Result<u64, String> {
+/// As many as a scenario file may speak of.
+const MOST_TICKS: u64 = 1_000_000;
+
+fn tick(text: &str) -> Result<u64, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err("expected a whole number, 1 or more".to_owned()),
-        Ok(number) => Ok(number),
+        Ok(number @ 1..=MOST_TICKS) => Ok(number),
+        _ => Err(format!("expected a whole number from 1 to {MOST_TICKS}")),
     }
 }
 

@@ -34,11 +34,7 @@ struct Stddev {
 
 pub(super) fn decide(args: &DecideArgs, output: &mut dyn Write) -> Result<(), Failure> {
     let registry = registry(&args.plugins, Supervision::once(args.deadline))?;
-    let policies = args
-        .policies
-        .iter()
-        .map(|name| Chosen::new(&registry, name, &args.options))
-        .collect::<Result<Vec<_>, _>>()?;
+    let policies = Chosen::several(&registry, &args.policies, &args.options)?;
     let block = read(&args.snapshot)?;
     let snapshot = block.view();
     let mut reports = Vec::new();

@@ -27,6 +27,8 @@ pub(super) fn start(args: &Logging) -> Result<(), Failure> {
         .map_err(Failure::caller)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A log that nobody can take, as on a full disk, must not end the daemon.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => {

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub use args::Cli;
-use args::Command;
+use args::{Command, LogFormat};
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl From<std::io::Error> for Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(failure) = logging::start(&cli.logging) {
-        return report(&failure);
+        return report(&failure, LogFormat::Text);
     }
     let mut output = anstream::stdout().lock();
     let done = match &cli.command {
@@ -63,11 +63,11 @@ pub fn main() -> ExitCode {
     };
     match done.and_then(|()| Ok(output.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(&failure),
+        Err(failure) => report(&failure, cli.logging.log_format),
     }
 }
 
-fn report(failure: &Failure) -> ExitCode {
+fn report(failure: &Failure, format: LogFormat) -> ExitCode {
     let (error, status) = match failure {
         Failure::World(error) => (error, 1),
         Failure::Caller(error) => (error, 2),
@@ -80,7 +80,10 @@ fn report(failure: &Failure) -> ExitCode {
     if error.chain().any(broken_pipe) {
         return ExitCode::SUCCESS;
     }
-    // The last resort for telling anything: if it fails, there is nobody left to tell.
-    let _ = writeln!(anstream::stderr(), "error: {error:#}");
+    match format {
+        // The last resort for telling anything: if it fails, there is nobody left to tell.
+        LogFormat::Text => drop(writeln!(anstream::stderr(), "error: {error:#}")),
+        LogFormat::Json => tracing::error!("{error:#}"),
+    }
     ExitCode::from(status)
 }

@@ -102,6 +102,29 @@ impl<'a> Chosen<'a> {
         })
     }
 
+    /// Several policies, each with those of the options that it has; an option that none has is refused by the first.
+    pub(super) fn several(
+        registry: &'a Registry,
+        names: &[String],
+        given: &OptionArgs,
+    ) -> Result<Vec<Self>, Failure> {
+        let entries = names
+            .iter()
+            .map(|name| registry.find(name).map_err(Failure::caller));
+        let entries = entries.collect::<Result<Vec<_>, _>>()?;
+        let none_has = |key: &str| {
+            !entries
+                .iter()
+                .any(|entry| options::has(&entry.offer.defaults, key))
+        };
+        let each = entries.iter().map(|entry| {
+            let has = |key: &str| none_has(key) || options::has(&entry.offer.defaults, key);
+            let pairs = given.pairs.iter().filter(|(key, _)| has(key)).cloned().collect();
+            Self::new(registry, &entry.offer.name, &OptionArgs { pairs })
+        });
+        each.collect()
+    }
+
     pub(super) fn name(&self) -> &'a str {
         &self.entry.offer.name
     }

@@ -1,6 +1,7 @@
 //! `run`: the daemon.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -17,7 +18,7 @@ use crate::engine::stop::Stop;
 use crate::engine::verify::NamedRejection;
 use crate::engine::{Decision, Engine};
 use crate::host::libvirt::{Access, LibvirtHost};
-use crate::host::watched::{Open, Watched};
+use crate::host::watched::{Open, PATIENCE, Watched};
 use crate::host::{Host, HostError};
 
 /// How many pins a tick makes at most: enough to follow a change, too few to stir up a host by mistake.
@@ -49,7 +50,7 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         chosen.entry.offer.version,
         chosen.entry.offer.summary
     );
-    let mut host = match Watched::open(open_libvirt(uri.to_owned(), access), stop.clone()) {
+    let mut host = match Watched::open(open_libvirt(uri.to_owned(), access), stop.clone(), PATIENCE) {
         Ok(host) => host,
         Err(HostError::Stopped) => return Ok(()),
         Err(error) => return Err(Failure::world(error)),
@@ -59,20 +60,15 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         once: args.once,
         dry_run: args.dry_run,
     };
-    let mut written = Ok(());
-    let mut proposals = |decision: &Decision<'_>| {
-        if written.is_ok() {
-            written = write_proposal(output, decision);
-        }
-    };
+    let mut proposals = |decision: &Decision<'_>| write_proposal(output, decision);
     let totals = daemon::run(&mut host, &mut engine, &stop, settings, &mut proposals).map_err(failure)?;
     info!(ticks = totals.ticks, pins = totals.pins, "stopped");
-    Ok(written?)
+    Ok(())
 }
 
 /// Opens libvirt, as often as it is asked to.
 pub(super) fn open_libvirt(uri: String, access: Access) -> Open {
-    Box::new(move || Ok(Box::new(LibvirtHost::open(Some(&uri), access)?) as Box<dyn Host>))
+    Arc::new(move || Ok(Box::new(LibvirtHost::open(Some(&uri), access)?) as Box<dyn Host>))
 }
 
 fn failure(error: DaemonError) -> Failure {

@@ -12,55 +12,65 @@ use super::run::{open_libvirt, stop_on_signals};
 use super::simulate::read;
 use crate::engine::collect::{Collector, Terms};
 use crate::host::libvirt::Access;
-use crate::host::simulated::SimulatedHost;
-use crate::host::watched::Watched;
-use crate::host::{Host, HostError, Sample};
+use crate::host::simulated::{Scenario, SimulatedHost};
+use crate::host::watched::{PATIENCE, Watched};
+use crate::host::{Host, Sample};
 
 pub(super) fn snapshot(args: &SnapshotArgs, output: &mut dyn Write) -> Result<(), Failure> {
-    let samples = match &args.scenario {
-        Some(path) => {
-            let mut host = SimulatedHost::new(read(path)?);
-            // The baseline comes before tick 1.
-            (0..=args.tick).map(|_| host.sample()).collect()
-        }
-        None => two_samples(args)?,
+    let text = match &args.scenario {
+        Some(path) => of_scenario(read(path)?, args.tick.unwrap_or(1))?,
+        None => of_live_host(args)?,
     };
-    let mut collector = Collector::new(Terms::default());
-    let mut text = None;
-    for sample in samples {
-        match sample {
-            Ok(sample) => {
-                let collected = collector.collect(&sample, true).map_err(Failure::world)?;
-                text = collected.map(|collected| document::write(&collected.snapshot));
-            }
-            Err(error) => {
-                collector.interrupt();
-                text = None;
-                if args.scenario.is_none() {
-                    return Err(Failure::world(error));
-                }
-            }
-        }
-    }
-    let text = text.ok_or_else(|| {
-        Failure::World(anyhow!(
-            "tick {} of the scenario has no sample to compare",
-            args.tick
-        ))
-    })?;
     output.write_all(text.as_bytes())?;
     Ok(())
 }
 
-/// A live host at the beginning and at the end of the interval.
-fn two_samples(args: &SnapshotArgs) -> Result<Vec<Result<Sample, HostError>>, Failure> {
+fn of_scenario(scenario: Scenario, tick: u64) -> Result<String, Failure> {
+    let mut collector = Collector::new(Terms {
+        seed: scenario.seed(),
+        budget: None,
+    });
+    let mut host = SimulatedHost::new(scenario);
+    let mut text = None;
+    // The baseline comes before tick 1.
+    for at in 0..=tick {
+        text = if let Ok(sample) = host.sample() {
+            document_of(&mut collector, &sample, at == tick)?
+        } else {
+            collector.interrupt();
+            None
+        };
+    }
+    text.ok_or_else(|| {
+        Failure::Caller(anyhow!(
+            "tick {tick} of the scenario has no sample to compare with another"
+        ))
+    })
+}
+
+/// The host at the beginning and at the end of the interval.
+fn of_live_host(args: &SnapshotArgs) -> Result<String, Failure> {
     let stop = stop_on_signals()?;
     let uri = args.connect.uri().to_owned();
-    let mut host =
-        Watched::open(open_libvirt(uri, Access::ReadOnly), stop.clone()).map_err(Failure::world)?;
+    let open = open_libvirt(uri, Access::ReadOnly);
+    let mut host = Watched::open(open, stop.clone(), PATIENCE).map_err(Failure::world)?;
+    let mut collector = Collector::new(Terms::default());
     let first = host.sample().map_err(Failure::world)?;
+    document_of(&mut collector, &first, false)?;
     if stop.wait_until(Instant::now() + args.interval.get()) {
-        return Err(Failure::world(HostError::Stopped));
+        return Err(Failure::World(anyhow!(
+            "interrupted before the interval was over"
+        )));
     }
-    Ok(vec![Ok(first), host.sample()])
+    let second = host.sample().map_err(Failure::world)?;
+    let text = document_of(&mut collector, &second, true)?;
+    text.ok_or_else(|| Failure::World(anyhow!("the connection was lost in between")))
+}
+
+/// Takes in a sample; gives the snapshot as a file if it is `wanted` and not a baseline.
+fn document_of(collector: &mut Collector, sample: &Sample, wanted: bool) -> Result<Option<String>, Failure> {
+    let collected = collector.collect(sample, true).map_err(Failure::world)?;
+    Ok(collected
+        .filter(|_| wanted)
+        .map(|collected| document::write(&collected.snapshot)))
 }

@@ -9,13 +9,15 @@ use vcpu_policy_api::ids::Index;
 use vcpu_policy_api::plan::{Action, NamedAction};
 
 use super::collect::Collected;
-use crate::host::{Host, PinError};
+use crate::host::{Host, PinError, VcpuKey};
 
 /// What became of the actions of a tick.
 #[derive(Debug, Default)]
 pub struct Applied {
     /// Carried out.
     pub pinned: Vec<NamedAction>,
+    /// Whom they concern, in the same order.
+    pub pinned_keys: Vec<VcpuKey>,
     /// Tried without success.
     pub failed: Vec<Failed>,
     /// Not even tried, because of the last failure.
@@ -25,6 +27,8 @@ pub struct Applied {
 /// A pin that did not come about.
 #[derive(Debug)]
 pub struct Failed {
+    /// Whom it concerns.
+    pub key: VcpuKey,
     /// What was to be done.
     pub action: NamedAction,
     /// Why it was not.
@@ -37,11 +41,19 @@ pub fn apply(host: &mut dyn Host, collected: &Collected<'_>, actions: &[Action<'
     for (at, action) in actions.iter().enumerate() {
         let named = NamedAction::new(&collected.snapshot, action);
         trace!(domain = named.domain, vcpu = named.vcpu, cpus = %named.cpus, "calling pin");
-        match host.pin(&collected.keys[action.vcpu.index()], &named.cpus) {
-            Ok(()) => applied.pinned.push(named),
+        let key = collected.keys[action.vcpu.index()];
+        match host.pin(&key, &named.cpus) {
+            Ok(()) => {
+                applied.pinned.push(named);
+                applied.pinned_keys.push(key);
+            }
             Err(error) => {
                 let hopeless = matches!(error, PinError::Host(_) | PinError::Forbidden { .. });
-                applied.failed.push(Failed { action: named, error });
+                applied.failed.push(Failed {
+                    key,
+                    action: named,
+                    error,
+                });
                 if hopeless {
                     applied.untried = actions.len() - at - 1;
                     break;

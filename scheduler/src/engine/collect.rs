@@ -8,6 +8,7 @@
 //! - A vCPU has no load, and may not be moved, in the first snapshot that shows it; nor when a counter went backwards,
 //!   nor after a gap. It is then measured from here on.
 //! - A load counts on the only CPU of the affinity, else on the CPU last run on.
+//! - A vCPU that the host refused to pin is not movable for a while.
 //! - Each vCPU has a slot of its own as long as it lives; a slot is given away only after a tick of absence.
 //!
 //! What does not change from tick to tick (masks, definitions, the topology) is not worked out again.
@@ -30,6 +31,11 @@ pub struct Terms {
     /// How many pins a tick may make at most.
     pub budget: Option<u32>,
 }
+
+/// For how many ticks a vCPU is set aside after the host refused to pin it for the first time.
+const FIRST_TIME_ASIDE: u64 = 8;
+/// How often that time doubles: up to about a thousand ticks.
+const MOST_DOUBLINGS: u32 = 7;
 
 /// A snapshot, and whom its rows stand for.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +85,10 @@ struct TrackedVcpu {
     /// The counters of the sample before; `None` if that sample did not show the vCPU, or its counters are void.
     counters: Option<Counters>,
     placement: Placement,
+    /// How often in a row the host refused to pin it.
+    refusals: u32,
+    /// It is not movable in a tick up to this one.
+    aside_until: u64,
     seen: bool,
 }
 
@@ -118,6 +128,35 @@ impl Collector {
     /// Takes note that the sample of this tick is missing. It voids all counters: the next sample is a baseline.
     pub fn interrupt(&mut self) {
         self.tick += u64::from(self.begun);
+        self.void_counters();
+    }
+
+    /// Takes note that the host refused a pin of this vCPU: it is not movable for a while, which doubles each time.
+    pub fn set_aside(&mut self, vcpu: &VcpuKey) {
+        let tick = self.tick;
+        if let Some(tracked) = self.tracked(vcpu) {
+            tracked.aside_until = tick + (FIRST_TIME_ASIDE << tracked.refusals.min(MOST_DOUBLINGS));
+            tracked.refusals += 1;
+        }
+    }
+
+    /// Takes note that the host accepted a pin of this vCPU: earlier refusals are forgotten.
+    pub fn forgive(&mut self, vcpu: &VcpuKey) {
+        if let Some(tracked) = self.tracked(vcpu) {
+            tracked.refusals = 0;
+        }
+    }
+
+    fn tracked(&mut self, vcpu: &VcpuKey) -> Option<&mut TrackedVcpu> {
+        let domain = self.domains.get_mut(&(vcpu.domain, vcpu.instance))?;
+        domain
+            .vcpus
+            .iter_mut()
+            .find(|tracked| tracked.number == vcpu.number)
+    }
+
+    /// Makes the next sample a baseline.
+    pub fn void_counters(&mut self) {
         self.previous_ns = None;
         for tracked in self.domains.values_mut().flat_map(|domain| &mut domain.vcpus) {
             tracked.counters = None;
@@ -131,9 +170,11 @@ impl Collector {
     /// # Errors
     /// If the host said something impossible of itself, such as a capacity that is no number.
     pub fn collect(&mut self, sample: &Sample, fresh: bool) -> Result<Option<Collected<'_>>, SnapshotError> {
-        let interval_ns = self
-            .previous_ns
-            .map(|before| sample.read_at_ns.saturating_sub(before).max(1));
+        if self.previous_ns.is_some_and(|before| sample.read_at_ns <= before) {
+            // Another clock: the host was opened again in between.
+            self.void_counters();
+        }
+        let interval_ns = self.previous_ns.map(|before| sample.read_at_ns - before);
         self.previous_ns = Some(sample.read_at_ns);
         self.tick += u64::from(self.begun);
         self.begun = true;
@@ -250,6 +291,8 @@ impl DomainWriter<'_> {
                     born,
                     counters: None,
                     placement,
+                    refusals: 0,
+                    aside_until: 0,
                     seen: false,
                 };
                 tracked.vcpus.insert(at, first_seen);
@@ -265,7 +308,7 @@ impl DomainWriter<'_> {
                 cpu: placement.affinity.as_ref().single().or(last_cpu),
                 affinity: placement.affinity.as_ref(),
                 allowed: placement.allowed.as_ref(),
-                movable: load.is_some() && !placement.allowed.is_empty(),
+                movable: load.is_some() && !placement.allowed.is_empty() && self.tick > known.aside_until,
                 slot: known.slot,
                 born: known.born,
                 load,

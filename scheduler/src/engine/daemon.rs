@@ -5,7 +5,7 @@
 //! the loop is the wish to stop, a host that refuses every pin, or, with `--once`, anything that keeps the one tick from
 //! coming to its end.
 
-use std::collections::BTreeSet;
+use std::io;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -32,6 +32,9 @@ pub struct Settings {
 /// The longest wait between two attempts to reach a host that was lost.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
+/// Gets to see each new proposal of a dry run; an error ends the loop.
+pub type Proposals<'a> = dyn FnMut(&Decision<'_>) -> io::Result<()> + 'a;
+
 /// Why the loop ended before it was told to.
 #[derive(Debug, Error)]
 pub enum DaemonError {
@@ -44,6 +47,9 @@ pub enum DaemonError {
     /// The host refuses every pin.
     #[error("pinning is not permitted on this connection; --dry-run shows what would be done and only reads")]
     Forbidden(#[source] PinError),
+    /// Nobody takes the proposals of a dry run.
+    #[error("cannot write the result")]
+    Output(#[source] io::Error),
     /// Pins failed, and there is no next tick to try them in.
     #[error("{failed} of {all} pins failed")]
     Pins {
@@ -75,7 +81,7 @@ pub fn run(
     engine: &mut Engine,
     stop: &Stop,
     settings: Settings,
-    proposals: &mut dyn FnMut(&Decision<'_>),
+    proposals: &mut Proposals<'_>,
 ) -> Result<Totals, DaemonError> {
     let mut daemon = Daemon {
         settings,
@@ -123,7 +129,7 @@ impl Daemon {
         &mut self,
         host: &mut dyn Host,
         engine: &mut Engine,
-        proposals: &mut dyn FnMut(&Decision<'_>),
+        proposals: &mut Proposals<'_>,
     ) -> Result<Tick, DaemonError> {
         let sample = match host.sample() {
             Ok(sample) => self.troubles.over(sample),
@@ -148,27 +154,29 @@ impl Daemon {
         self.totals.ticks += 1;
         report_decision(&decision);
         if self.settings.dry_run {
-            self.propose(&decision, proposals);
+            self.propose(&decision, proposals).map_err(DaemonError::Output)?;
             return Ok(Tick::Done);
         }
         let all = decision.verdict.accepted.len();
         let applied = apply(host, &decision.collected, &decision.verdict.accepted);
         self.totals.pins += applied.pinned.len() as u64;
+        engine.learn(&applied);
         self.account(applied, all)?;
         Ok(Tick::Done)
     }
 
     /// Shows what a real run would do now, unless it was shown just before.
-    fn propose(&mut self, decision: &Decision<'_>, proposals: &mut dyn FnMut(&Decision<'_>)) {
+    fn propose(&mut self, decision: &Decision<'_>, proposals: &mut Proposals<'_>) -> io::Result<()> {
         let actions = named(&decision.collected.snapshot, &decision.verdict.accepted);
         if self
             .proposed
             .as_ref()
             .is_none_or(|before| !same_request(before, &actions))
         {
-            proposals(decision);
+            proposals(decision)?;
             self.proposed = Some(actions);
         }
+        Ok(())
     }
 
     /// Says what became of the pins.
@@ -198,11 +206,18 @@ impl Daemon {
                         "vanished before its pin"
                     );
                 }
+                PinError::Host(error) => {
+                    self.troubles.host(&error);
+                    last = Some(PinError::Host(error));
+                }
                 error => {
-                    self.troubles.pin(&failure.action, &error);
+                    report_failed_pin(&failure.action, &error);
                     last = Some(error);
                 }
             }
+        }
+        if applied.untried > 0 {
+            warn!(pins = applied.untried, "left undone in this tick");
         }
         match last {
             Some(source) if self.settings.once => Err(DaemonError::Pins { failed, all, source }),
@@ -225,6 +240,18 @@ fn report_decision(decision: &Decision<'_>) {
     }
 }
 
+/// A busy domain's turn comes again in the next tick; a refused pin is not tried again for a while, so it is said.
+fn report_failed_pin(action: &NamedAction, error: &PinError) {
+    let NamedAction {
+        domain, vcpu, cpus, ..
+    } = action;
+    if matches!(error, PinError::Busy { .. }) {
+        debug!(domain, vcpu, %cpus, "{}", chain(error));
+    } else {
+        warn!(domain, vcpu, %cpus, "{}; the vCPU is set aside for a while", chain(error));
+    }
+}
+
 /// What is wrong, so that it is said once and not in every tick.
 #[derive(Debug, Default)]
 struct Troubles {
@@ -233,8 +260,6 @@ struct Troubles {
     /// Whether the connection is known to be lost.
     lost: bool,
     undecided: bool,
-    /// Domain and vCPU of pins that the host refused.
-    refused: BTreeSet<(String, u32)>,
 }
 
 impl Troubles {
@@ -269,18 +294,6 @@ impl Troubles {
 
     fn decided(&mut self) {
         self.undecided = false;
-    }
-
-    fn pin(&mut self, action: &NamedAction, error: &PinError) {
-        let NamedAction {
-            domain, vcpu, cpus, ..
-        } = action;
-        let said = matches!(error, PinError::Busy { .. }) || !self.refused.insert((domain.clone(), *vcpu));
-        if said {
-            debug!(domain, vcpu, %cpus, "{}", chain(error));
-        } else {
-            warn!(domain, vcpu, %cpus, "{}", chain(error));
-        }
     }
 
     /// How much longer than the interval to wait for a host that is lost: doubled with each attempt.

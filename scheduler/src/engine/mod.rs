@@ -22,7 +22,7 @@ use vcpu_policy_api::policy::{Decide, PolicyError};
 use vcpu_policy_api::snapshot::SnapshotError;
 use verify::Verdict;
 
-use crate::host::Sample;
+use crate::host::{HostError, PinError, Sample};
 
 /// Makes the policy anew: at the start, and after it panicked or lost its state.
 pub type MakePolicy = Box<dyn Fn() -> Result<Box<dyn Decide>, PolicyError> + Send>;
@@ -85,6 +85,21 @@ impl Engine {
     /// Tells the engine that samples are missing: the next one is a baseline again.
     pub fn interrupt(&mut self) {
         self.collector.interrupt();
+    }
+
+    /// Learns from what became of the pins of a tick: a vCPU whose pin the host refused is left alone for a while, and a
+    /// lost connection makes the next sample a baseline.
+    pub fn learn(&mut self, applied: &apply::Applied) {
+        for vcpu in &applied.pinned_keys {
+            self.collector.forgive(vcpu);
+        }
+        for failed in &applied.failed {
+            match failed.error {
+                PinError::Refused { .. } => self.collector.set_aside(&failed.key),
+                PinError::Host(HostError::Lost { .. }) => self.collector.void_counters(),
+                _ => {}
+            }
+        }
     }
 
     /// Decides on the time between the sample before and this one; `None` for a baseline.

@@ -9,6 +9,7 @@ use tracing::warn;
 use vcpu_policy_api::ids::Index;
 use vcpu_policy_api::plan::{NamedAction, managed_stddev};
 use vcpu_policy_api::snapshot::Snapshot;
+use vcpu_policy_api::statistics::exceeds;
 
 use crate::engine::apply::apply;
 use crate::engine::daemon::chain;
@@ -193,6 +194,7 @@ impl Run {
                 chain(&failure.error)
             ));
         }
+        engine.learn(&applied);
         report.pins = applied.pinned;
         report
     }
@@ -215,7 +217,7 @@ impl TickReport {
 fn balanced_tick(ticks: &[TickReport], threshold: f64) -> Option<u64> {
     let measured = || ticks.iter().filter_map(|tick| Some((tick.tick, tick.stddev?)));
     let last_unbalanced = measured()
-        .filter(|&(_, stddev)| stddev > threshold)
+        .filter(|&(_, stddev)| exceeds(stddev, threshold))
         .map(|(tick, _)| tick)
         .next_back();
     measured()

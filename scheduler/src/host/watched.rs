@@ -1,105 +1,206 @@
 //! A host whose calls can be walked away from, and whose connection is opened again when it breaks.
 //!
 //! A call into libvirt may take as long as it likes, opening a connection to a stopped daemon forever. So all calls are
-//! made by a thread of the host's own, and the caller waits for the answer or for the wish to stop, whichever comes
-//! first. After a stop the thread is left behind: it holds nothing that anybody else waits for.
+//! made by a thread of the host's own, and the caller waits for the answer, for the wish to stop, or until its patience
+//! ends, whichever comes first. A thread that does not answer is left behind, and so is one that panicked: the
+//! connection counts as lost. The next sample starts a new thread, but not before the old one is out of its call, so
+//! that however long a host hangs, one thread hangs with it.
 //!
 //! When the host says that the connection is lost, the next sample opens it again.
 
 use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, after, bounded, select, unbounded};
 use vcpu_policy_api::cpuset::OsCpuSet;
 
 use super::{Host, HostError, PinError, Sample, VcpuKey};
 use crate::engine::stop::Stop;
 
 /// Opens a connection to the host: at the start, and after it was lost.
-pub type Open = Box<dyn FnMut() -> Result<Box<dyn Host>, HostError> + Send>;
+pub type Open = std::sync::Arc<dyn Fn() -> Result<Box<dyn Host>, HostError> + Send + Sync>;
+
+/// How long a host may take for an answer. A sample of a thousand domains takes a second or two; what takes this long
+/// will not come.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A host behind a thread; see the [module](self).
-#[derive(Debug)]
 pub struct Watched {
-    requests: Sender<Request>,
+    open: Open,
+    patience: Duration,
     stop: Stop,
+    thread: Option<Asked>,
+    /// A thread that was left behind: the channel ends with it.
+    left_behind: Option<Receiver<Never>>,
 }
+
+/// A thread that answers.
+struct Asked {
+    requests: Sender<Request>,
+    alive: Receiver<Never>,
+}
+
+/// Nothing of this type is ever sent: a channel of it is there for its end alone.
+enum Never {}
 
 enum Request {
     Sample(Sender<Result<Sample, HostError>>),
     Pin(VcpuKey, OsCpuSet, Sender<Result<(), PinError>>),
 }
 
+/// What came of waiting for an answer.
+enum Waited<T> {
+    Answered(T),
+    Stopped,
+    /// The thread panicked.
+    Died,
+    /// Patience ended.
+    Hung,
+}
+
 impl Watched {
-    /// Opens the connection.
+    /// Opens the connection; `patience` is how long any call may take from then on.
     ///
     /// # Errors
-    /// If it could not be opened, or the wish to stop came first.
-    ///
-    /// # Panics
-    /// If the system gives no thread.
-    pub fn open(mut open: Open, stop: Stop) -> Result<Self, HostError> {
-        let (requests, inbox) = unbounded();
-        let (opened, wait) = bounded(1);
-        thread::Builder::new()
-            .name("host".to_owned())
-            .spawn(move || {
-                let host = match open() {
-                    Ok(host) => host,
-                    Err(error) => {
-                        // Nobody listens any more if the caller was stopped; then nobody needs to know.
-                        let _ = opened.send(Err(error));
-                        return;
-                    }
-                };
-                let _ = opened.send(Ok(()));
-                serve(&inbox, host, open);
-            })
-            .expect("the system gives a thread");
-        let watched = Self { requests, stop };
-        watched.wait(&wait).unwrap_or(Err(HostError::Stopped))?;
-        Ok(watched)
-    }
-
-    /// Waits for an answer or for the wish to stop, in which case there is none.
-    fn wait<T>(&self, answer: &Receiver<T>) -> Option<T> {
-        if self.stop.is_requested() {
-            return None;
-        }
+    /// If it could not be opened, or the wish to stop came first. Opening may take as long as it likes: whoever starts
+    /// the daemon can see that it waits.
+    pub fn open(open: Open, stop: Stop, patience: Duration) -> Result<Self, HostError> {
+        let mut watched = Self {
+            open,
+            patience,
+            stop,
+            thread: None,
+            left_behind: None,
+        };
+        let opened = watched.start();
         select! {
-            recv(answer) -> answer => answer.ok(),
-            recv(self.stop.channel()) -> _ => None,
+            recv(opened) -> answer => answer.unwrap_or_else(|_| Err(died())).map(|()| watched),
+            recv(watched.stop.channel()) -> _ => Err(HostError::Stopped),
         }
     }
 
-    fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Option<T> {
+    /// Starts a thread, which opens the connection and says what came of it.
+    fn start(&mut self) -> Receiver<Result<(), HostError>> {
+        let (requests, inbox) = unbounded();
+        let (living, alive) = bounded(0);
+        let (opened, outcome) = bounded(1);
+        let open = self.open.clone();
+        let spawned = thread::Builder::new().name("host".to_owned()).spawn(move || {
+            let _living: Sender<Never> = living;
+            match open() {
+                Ok(host) => {
+                    // Nobody listens any more if the caller went away; then nobody needs to know.
+                    let _ = opened.send(Ok(()));
+                    serve(&inbox, host, &open);
+                }
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
+            }
+        });
+        // Without a thread the channels are closed, which is what a thread that died leaves too.
+        if spawned.is_ok() {
+            self.thread = Some(Asked { requests, alive });
+        }
+        outcome
+    }
+
+    fn wait<T>(&self, answer: &Receiver<T>) -> Waited<T> {
+        select! {
+            recv(answer) -> answer => answer.map_or(Waited::Died, Waited::Answered),
+            recv(self.stop.channel()) -> _ => Waited::Stopped,
+            recv(after(self.patience)) -> _ => Waited::Hung,
+        }
+    }
+
+    /// Has the thread do something; a thread that does not answer is left behind.
+    fn ask<T>(&mut self, request: impl FnOnce(Sender<T>) -> Request) -> Result<T, HostError> {
+        if self.stop.is_requested() {
+            return Err(HostError::Stopped);
+        }
+        let Some(thread) = &self.thread else {
+            return Err(hung(self.patience));
+        };
         let (sender, answer) = bounded(1);
-        self.requests.send(request(sender)).ok()?;
-        self.wait(&answer)
+        // If the thread has ended, so has the answer's channel.
+        let _ = thread.requests.send(request(sender));
+        let waited = self.wait(&answer);
+        self.outcome(waited)
+    }
+
+    fn outcome<T>(&mut self, waited: Waited<T>) -> Result<T, HostError> {
+        let lost = match waited {
+            Waited::Answered(answer) => return Ok(answer),
+            Waited::Stopped => return Err(HostError::Stopped),
+            Waited::Died => died(),
+            Waited::Hung => hung(self.patience),
+        };
+        self.left_behind = self.thread.take().map(|thread| thread.alive);
+        Err(lost)
+    }
+
+    /// Makes sure that there is a thread to ask.
+    fn revive(&mut self) -> Result<(), HostError> {
+        if self.thread.is_some() {
+            return Ok(());
+        }
+        let gone = |alive: &Receiver<Never>| matches!(alive.try_recv(), Err(TryRecvError::Disconnected));
+        if !self.left_behind.as_ref().is_none_or(gone) {
+            return Err(hung(self.patience));
+        }
+        self.left_behind = None;
+        let opened = self.start();
+        let waited = self.wait(&opened);
+        self.outcome(waited)?.inspect_err(|_| self.thread = None)
     }
 }
 
 impl Host for Watched {
     fn sample(&mut self) -> Result<Sample, HostError> {
-        self.ask(Request::Sample).unwrap_or(Err(HostError::Stopped))
+        self.revive()?;
+        self.ask(Request::Sample)?
     }
 
     fn pin(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
-        self.ask(|answer| Request::Pin(*vcpu, cpus.clone(), answer))
-            .unwrap_or(Err(HostError::Stopped.into()))
+        self.ask(|answer| Request::Pin(*vcpu, cpus.clone(), answer))?
+    }
+}
+
+fn died() -> HostError {
+    HostError::Lost {
+        operation: "the thread that talks to the host ended".to_owned(),
+        source: "it panicked".into(),
+    }
+}
+
+fn hung(patience: Duration) -> HostError {
+    let source = format!("no answer within {} s", patience.as_secs());
+    HostError::Lost {
+        operation: "the host hangs".to_owned(),
+        source: source.into(),
+    }
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched")
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
     }
 }
 
 /// The thread: answers until nobody asks any more.
-fn serve(inbox: &Receiver<Request>, host: Box<dyn Host>, mut open: Open) {
+fn serve(inbox: &Receiver<Request>, host: Box<dyn Host>, open: &Open) {
     let mut connected = Some(host);
     for request in inbox {
         match request {
             Request::Sample(answer) => {
-                let sample = reopened(&mut connected, &mut open).and_then(|host| host.sample());
-                if matches!(sample, Err(HostError::Lost { .. })) {
+                let sample = reopened(&mut connected, open).and_then(|host| host.sample());
+                let lost = matches!(sample, Err(HostError::Lost { .. }));
+                let _ = answer.send(sample);
+                if lost {
                     connected = None;
                 }
-                let _ = answer.send(sample);
             }
             Request::Pin(vcpu, cpus, answer) => {
                 // Without a connection there is no sample that this pin could rest on.
@@ -107,10 +208,11 @@ fn serve(inbox: &Receiver<Request>, host: Box<dyn Host>, mut open: Open) {
                     Some(host) => host.pin(&vcpu, &cpus),
                     None => Err(PinError::Gone),
                 };
-                if matches!(pinned, Err(PinError::Host(HostError::Lost { .. }))) {
+                let lost = matches!(pinned, Err(PinError::Host(HostError::Lost { .. })));
+                let _ = answer.send(pinned);
+                if lost {
                     connected = None;
                 }
-                let _ = answer.send(pinned);
             }
         }
     }
@@ -118,7 +220,7 @@ fn serve(inbox: &Receiver<Request>, host: Box<dyn Host>, mut open: Open) {
 
 fn reopened<'a>(
     connected: &'a mut Option<Box<dyn Host>>,
-    open: &mut Open,
+    open: &Open,
 ) -> Result<&'a mut Box<dyn Host>, HostError> {
     match connected {
         Some(host) => Ok(host),
@@ -127,80 +229,4 @@ fn reopened<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::*;
-
-    /// Never answers within the life of a test.
-    struct Hung;
-
-    impl Host for Hung {
-        fn sample(&mut self) -> Result<Sample, HostError> {
-            thread::sleep(Duration::from_secs(3600));
-            Err(HostError::Stopped)
-        }
-        fn pin(&mut self, _: &VcpuKey, _: &OsCpuSet) -> Result<(), PinError> {
-            Err(PinError::Gone)
-        }
-    }
-
-    fn stopped_soon(stop: &Stop, stopper: crate::engine::stop::Stopper, call: impl FnOnce() -> bool) {
-        let begun = Instant::now();
-        let request = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50));
-            drop(stopper);
-        });
-        assert!(call(), "the call did not end as a stopped one");
-        assert!(stop.is_requested() && begun.elapsed() < Duration::from_secs(60));
-        request.join().expect("joined");
-    }
-
-    #[test]
-    fn a_hung_host_does_not_keep_a_stop_waiting() {
-        let (stopper, stop) = Stop::new();
-        let mut host = Watched::open(Box::new(|| Ok(Box::new(Hung))), stop.clone()).expect("opened");
-        stopped_soon(&stop, stopper, || {
-            matches!(host.sample(), Err(HostError::Stopped))
-        });
-    }
-
-    #[test]
-    fn neither_does_a_connection_that_never_opens() {
-        let (stopper, stop) = Stop::new();
-        let open: Open = Box::new(|| {
-            thread::sleep(Duration::from_secs(3600));
-            Err(HostError::Stopped)
-        });
-        stopped_soon(&stop, stopper, || {
-            matches!(Watched::open(open, stop.clone()), Err(HostError::Stopped))
-        });
-    }
-
-    #[test]
-    fn a_lost_connection_is_opened_again_by_the_next_sample() {
-        struct Breaks;
-        impl Host for Breaks {
-            fn sample(&mut self) -> Result<Sample, HostError> {
-                Err(HostError::Lost {
-                    operation: "test".to_owned(),
-                    source: "broken".into(),
-                })
-            }
-            fn pin(&mut self, _: &VcpuKey, _: &OsCpuSet) -> Result<(), PinError> {
-                Ok(())
-            }
-        }
-        let (_stopper, stop) = Stop::new();
-        let (count, opened) = unbounded();
-        let open: Open = Box::new(move || {
-            count.send(()).expect("counted");
-            Ok(Box::new(Breaks))
-        });
-        let mut host = Watched::open(open, stop).expect("opened");
-        for _ in 0..3 {
-            assert!(matches!(host.sample(), Err(HostError::Lost { .. })));
-        }
-        assert_eq!(opened.len(), 3);
-    }
-}
+mod tests;

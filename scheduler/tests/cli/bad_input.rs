@@ -155,3 +155,40 @@ fn a_snapshot_may_come_from_standard_input() {
         text(&output.stderr)
     );
 }
+
+/// The variable is a default for a connection, so it must not get in the way where there is none.
+#[test]
+fn a_set_uri_does_not_get_in_the_way_of_a_scenario() {
+    for uri in ["", "test:///default"] {
+        let output = super::binary()
+            .env("LIBVIRT_DEFAULT_URI", uri)
+            .args(["snapshot", "--scenario", SCENARIO, "--tick", "2"])
+            .output()
+            .expect("the binary starts");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("tick: 2"));
+    }
+}
+
+#[test]
+fn a_log_that_nobody_can_take_ends_nothing() {
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .expect("/dev/full is there");
+    let status = super::binary()
+        .args([
+            "run",
+            "--dry-run",
+            "--once",
+            "--interval",
+            "100ms",
+            "-c",
+            "test:///default",
+        ])
+        .stdout(std::process::Stdio::null())
+        .stderr(full)
+        .status()
+        .expect("the binary starts");
+    assert!(status.success(), "{status}");
+}

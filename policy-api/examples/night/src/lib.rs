@@ -116,8 +116,8 @@ impl Policy for Night {
             ));
         }
         match self.awake {
-            None => self.wake_all(snapshot, &host, plan),
-            Some(units) => self.gather(snapshot, &host, units, plan),
+            None => wake_all(snapshot, &host, self.options.quiet, plan),
+            Some(units) => gather(snapshot, &host, units, plan),
         }
         Ok(())
     }
@@ -142,54 +142,54 @@ impl Night {
         let safe = fewest(fill - margin).unwrap_or(all);
         Some(self.awake.map_or(safe, |awake| awake.clamp(needed, safe)))
     }
+}
 
-    fn wake_all(&self, snapshot: &Snapshot<'_>, host: &HostLoad, plan: &mut Plan) {
-        let share = host.share();
-        for vcpu in snapshot.vcpus().filter(may_be_pinned) {
-            if vcpu.affinity() != vcpu.allowed() {
-                let reason = format_args!("the host carries {share:.1} %: it is day, and all CPUs are awake");
-                plan.pin(vcpu.ix(), vcpu.allowed(), reason, 0.0);
-            }
-        }
-        if plan.actions().len() == 0 {
-            plan.note(format_args!(
-                "the host carries {share:.1} %, above the {} % of a quiet one; nobody is confined",
-                self.options.quiet
-            ));
+/// By day: everyone gets back all CPUs.
+fn wake_all(snapshot: &Snapshot<'_>, host: &HostLoad, quiet: f64, plan: &mut Plan) {
+    let share = host.share();
+    for vcpu in snapshot.vcpus().filter(may_be_pinned) {
+        if vcpu.affinity() != vcpu.allowed() {
+            let reason = format_args!("the host carries {share:.1} %: it is day, and all CPUs are awake");
+            plan.pin(vcpu.ix(), vcpu.allowed(), reason, 0.0);
         }
     }
+    if plan.actions().len() == 0 {
+        plan.note(format_args!(
+            "the host carries {share:.1} %, above the {quiet} % of a quiet one; nobody is confined"
+        ));
+    }
+}
 
-    fn gather(&self, snapshot: &Snapshot<'_>, host: &HostLoad, units: usize, plan: &mut Plan) {
-        let awake = host.cpus(units);
-        let (share, kind, all) = (host.share(), host.kind, host.units.len());
-        let mut elsewhere = 0;
-        for vcpu in snapshot.vcpus().filter(may_be_pinned) {
-            let mut cpus = vcpu.allowed().to_owned();
-            cpus.intersect(awake.as_ref());
-            if cpus.is_empty() {
-                elsewhere += 1;
-            } else if cpus.as_ref() != vcpu.affinity() {
-                let reason =
-                    format_args!("the host carries {share:.1} %: {units} of {all} {kind}s suffice");
-                // What is gained: the load of this vCPU that leaves CPUs which are to sleep.
-                let asleep = vcpu.cpu().is_some_and(|cpu| !awake.contains(cpu));
-                plan.pin(
-                    vcpu.ix(),
-                    cpus.as_ref(),
-                    reason,
-                    vcpu.load().filter(|_| asleep).unwrap_or(0.0),
-                );
-            }
+/// By night: everyone gets the CPUs of the first units.
+fn gather(snapshot: &Snapshot<'_>, host: &HostLoad, units: usize, plan: &mut Plan) {
+    let awake = host.cpus(units);
+    let (share, kind, all) = (host.share(), host.kind, host.units.len());
+    let mut elsewhere = 0;
+    for vcpu in snapshot.vcpus().filter(may_be_pinned) {
+        let mut cpus = vcpu.allowed().to_owned();
+        cpus.intersect(awake.as_ref());
+        if cpus.is_empty() {
+            elsewhere += 1;
+        } else if cpus.as_ref() != vcpu.affinity() {
+            let reason = format_args!("the host carries {share:.1} %: {units} of {all} {kind}s suffice");
+            // What is gained: the load of this vCPU that leaves CPUs which are to sleep.
+            let asleep = vcpu.cpu().is_some_and(|cpu| !awake.contains(cpu));
+            plan.pin(
+                vcpu.ix(),
+                cpus.as_ref(),
+                reason,
+                vcpu.load().filter(|_| asleep).unwrap_or(0.0),
+            );
         }
-        if elsewhere > 0 {
-            plan.note(format_args!(
-                "vCPUs that are allowed no awake cpu, and stay where they are: {elsewhere}"
-            ));
-        } else if plan.actions().len() == 0 {
-            plan.note(format_args!(
-                "the host carries {share:.1} %; everything that may move is on {units} of {all} {kind}s"
-            ));
-        }
+    }
+    if elsewhere > 0 {
+        plan.note(format_args!(
+            "vCPUs that are allowed no awake cpu, and stay where they are: {elsewhere}"
+        ));
+    } else if plan.actions().len() == 0 {
+        plan.note(format_args!(
+            "the host carries {share:.1} %; everything that may move is on {units} of {all} {kind}s"
+        ));
     }
 }
 
@@ -214,7 +214,7 @@ impl HostLoad {
         let managed: CpuSet = snapshot
             .cpus()
             .filter(|cpu| cpu.is_managed())
-            .map(|cpu| cpu.ix())
+            .map(vcpu_policy_api::snapshot::Cpu::ix)
             .collect();
         let load = managed.iter().map(|cpu: CpuIx| loads[cpu.index()]).sum();
         let (kind, groups): (_, Vec<CpuSet>) = if snapshot.llcs().len() > 1 {

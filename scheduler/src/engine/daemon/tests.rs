@@ -32,6 +32,8 @@ struct Scripted {
     steps: VecDeque<Step>,
     pin: fn() -> Result<(), PinError>,
     pins: Vec<(u32, OsCpuSet)>,
+    /// Tick and number of each pin that was asked for.
+    asked: Vec<(u64, u32)>,
     topology: Arc<Topology>,
     definition: Arc<Definition>,
     seconds: u64,
@@ -44,6 +46,7 @@ impl Scripted {
             steps: steps.into_iter().collect(),
             pin: || Ok(()),
             pins: Vec::new(),
+            asked: Vec::new(),
             topology: Arc::new(Topology::uniform(1, 1, 2, 1).expect("valid")),
             definition: Arc::default(),
             seconds: 0,
@@ -92,6 +95,8 @@ impl Host for Scripted {
     }
 
     fn pin(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
+        // The first sample, at one second, is the baseline.
+        self.asked.push((self.seconds - 1, vcpu.number));
         (self.pin)()?;
         self.pins.push((vcpu.number, cpus.clone()));
         Ok(())
@@ -127,6 +132,8 @@ struct Trial {
     panics: &'static [u64],
     seen: Arc<Mutex<Vec<(u64, bool)>>>,
     proposals: usize,
+    /// Whether proposals cannot be written.
+    closed: bool,
 }
 
 impl Trial {
@@ -138,6 +145,7 @@ impl Trial {
             panics: &[],
             seen: Arc::default(),
             proposals: 0,
+            closed: false,
         }
     }
 
@@ -150,9 +158,14 @@ impl Trial {
             }) as Box<dyn Decide>)
         };
         let mut engine = Engine::new(Box::new(make), Terms::default()).expect("made");
-        let proposals = &mut self.proposals;
+        let (proposals, closed) = (&mut self.proposals, self.closed);
         run(&mut self.host, &mut engine, &self.stop, settings, &mut |_| {
             *proposals += 1;
+            if closed {
+                Err(io::ErrorKind::BrokenPipe.into())
+            } else {
+                Ok(())
+            }
         })
     }
 
@@ -258,6 +271,49 @@ fn a_vcpu_that_vanished_before_its_pin_costs_nothing() {
             })
             .is_ok()
     );
+}
+
+#[test]
+fn a_vcpu_whose_pin_is_refused_is_left_alone_for_a_while() {
+    let mut trial = Trial::new(samples(30));
+    trial.host.pin = || Err(PinError::Refused { source: "no".into() });
+    trial.run(SETTINGS).expect("stopped");
+    // The first vCPU is tried in tick 1 and the second in tick 2, both again 8 ticks later and then 16 ticks later.
+    assert_eq!(
+        trial.host.asked,
+        [(1, 0), (2, 1), (10, 0), (11, 1), (27, 0), (28, 1)]
+    );
+}
+
+#[test]
+fn a_connection_lost_in_a_pin_makes_the_next_sample_a_baseline() {
+    let mut trial = Trial::new(samples(4));
+    trial.host.pin = || {
+        Err(HostError::Lost {
+            operation: "pinning".to_owned(),
+            source: "broken".into(),
+        }
+        .into())
+    };
+    trial.run(SETTINGS).expect("stopped");
+    assert_eq!(
+        trial.seen(),
+        [(1, true), (3, false)],
+        "tick 2 has no counters to compare with"
+    );
+}
+
+#[test]
+fn a_dry_run_whose_proposals_nobody_takes_ends() {
+    let mut trial = Trial::new(samples(9));
+    trial.closed = true;
+    assert!(matches!(
+        trial.run(Settings {
+            dry_run: true,
+            ..SETTINGS
+        }),
+        Err(DaemonError::Output(_))
+    ));
 }
 
 #[test]

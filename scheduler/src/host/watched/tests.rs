@@ -1,0 +1,141 @@
+//! Hosts that hang, break and panic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::*;
+
+/// What the host does when it is sampled.
+type Sampling = fn() -> Result<Sample, HostError>;
+
+struct Scripted(Sampling);
+
+impl Host for Scripted {
+    fn sample(&mut self) -> Result<Sample, HostError> {
+        (self.0)()
+    }
+    fn pin(&mut self, _: &VcpuKey, _: &OsCpuSet) -> Result<(), PinError> {
+        Ok(())
+    }
+}
+
+fn sleep_for_long() -> Result<Sample, HostError> {
+    thread::sleep(Duration::from_secs(3600));
+    Err(HostError::Stopped)
+}
+
+fn opens(sampling: Sampling) -> Open {
+    Arc::new(move || Ok(Box::new(Scripted(sampling))))
+}
+
+const KEY: VcpuKey = VcpuKey {
+    domain: super::super::DomainUuid([0; 16]),
+    instance: super::super::Instance(1),
+    number: 0,
+};
+
+/// A call that is under way when the stop is requested ends long before the host does.
+fn stopped_soon(stop: &Stop, stopper: crate::engine::stop::Stopper, call: impl FnOnce() -> bool) {
+    let request = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        drop(stopper);
+        Instant::now()
+    });
+    assert!(call(), "the call did not end as a stopped one");
+    let ended = Instant::now();
+    let requested = request.join().expect("joined");
+    assert!(stop.is_requested() && ended.saturating_duration_since(requested) < Duration::from_secs(1));
+}
+
+#[test]
+fn a_hung_host_does_not_keep_a_stop_waiting() {
+    let (stopper, stop) = Stop::new();
+    let mut host = Watched::open(opens(sleep_for_long), stop.clone(), PATIENCE).expect("opened");
+    stopped_soon(&stop, stopper, || {
+        matches!(host.sample(), Err(HostError::Stopped))
+    });
+}
+
+#[test]
+fn neither_does_a_connection_that_never_opens() {
+    let (stopper, stop) = Stop::new();
+    let open: Open = Arc::new(|| {
+        thread::sleep(Duration::from_secs(3600));
+        Err(HostError::Stopped)
+    });
+    stopped_soon(&stop, stopper, || {
+        matches!(
+            Watched::open(open, stop.clone(), PATIENCE),
+            Err(HostError::Stopped)
+        )
+    });
+}
+
+#[test]
+fn no_pin_is_asked_for_after_the_stop() {
+    let (stopper, stop) = Stop::new();
+    let mut host = Watched::open(opens(sleep_for_long), stop, PATIENCE).expect("opened");
+    assert!(host.pin(&KEY, &OsCpuSet::first(1)).is_ok());
+    drop(stopper);
+    assert!(matches!(
+        host.pin(&KEY, &OsCpuSet::first(1)),
+        Err(PinError::Host(HostError::Stopped))
+    ));
+}
+
+#[test]
+fn a_lost_connection_is_opened_again_by_the_next_sample() {
+    let (_stopper, stop) = Stop::new();
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&opened);
+    let open: Open = Arc::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Scripted(|| {
+            Err(HostError::Lost {
+                operation: "test".to_owned(),
+                source: "broken".into(),
+            })
+        })))
+    });
+    let mut host = Watched::open(open, stop, PATIENCE).expect("opened");
+    for _ in 0..3 {
+        assert!(matches!(host.sample(), Err(HostError::Lost { .. })));
+    }
+    assert_eq!(opened.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_panic_loses_the_connection_and_the_next_sample_opens_another() {
+    let (_stopper, stop) = Stop::new();
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&opened);
+    let open: Open = Arc::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Scripted(|| panic!("as the test wants it"))))
+    });
+    let mut host = Watched::open(open, stop, PATIENCE).expect("opened");
+    for _ in 0..2 {
+        assert!(matches!(host.sample(), Err(HostError::Lost { .. })));
+        // The thread is out of its call when its channels have ended; that may take a moment.
+        let ended = host.left_behind.take().expect("left behind");
+        assert!(ended.recv_timeout(Duration::from_secs(60)).is_err());
+    }
+    assert_eq!(opened.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn patience_ends_and_one_thread_at_most_hangs() {
+    let (_stopper, stop) = Stop::new();
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&opened);
+    let open: Open = Arc::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Scripted(sleep_for_long)))
+    });
+    let mut host = Watched::open(open, stop, Duration::from_millis(20)).expect("opened");
+    for _ in 0..3 {
+        assert!(matches!(host.sample(), Err(HostError::Lost { .. })));
+    }
+    assert_eq!(opened.load(Ordering::SeqCst), 1);
+}

@@ -1,0 +1,8 @@
+//! Policies in shared objects: built by the compilers that authors use, loaded as the daemon loads them.
+
+mod book;
+mod broken;
+mod harness;
+mod headroom;
+mod older_header;
+mod rust;
