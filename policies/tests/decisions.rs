@@ -37,7 +37,10 @@ fn every_case_is_decided_as_recorded() {
 
 /// A table without its case is a leftover that nothing checks any more.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the cases are files, and their tables too")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the cases are files, and their tables too"
+)]
 fn every_table_has_its_case() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/snapshots");
     let files: BTreeSet<String> = std::fs::read_dir(folder)

@@ -23,8 +23,8 @@
 //!     decide::<Still>("", &host.snapshot()),
 //!     "host    2 pCPUs, 1 domain, 2 vCPUs\n\
 //!      stddev  45.00\n\
-//!      cpu 0   90.0  web/0 80.0, web/1 10.0\n\
-//!      cpu 1    0.0\n\
+//!      cpu 0    90.0  web/0 80.0, web/1 10.0\n\
+//!      cpu 1     0.0\n\
 //!      note    nothing moves\n"
 //! );
 //! ```

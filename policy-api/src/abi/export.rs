@@ -31,8 +31,9 @@ use crate::snapshot::rows::{ALIGNMENT, Header};
 /// level of a crate with `crate-type = ["cdylib"]`.
 ///
 /// ```
-/// # use vcpu_policy_api::{plan::Plan, policy::{Policy, PolicyError}, snapshot::Snapshot};
 /// #![deny(unsafe_code)]
+/// # use vcpu_policy_api::{plan::Plan, policy::{Policy, PolicyError}, snapshot::Snapshot};
+/// # fn main() {}
 ///
 /// struct Still;
 ///

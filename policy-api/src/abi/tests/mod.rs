@@ -125,7 +125,10 @@ fn an_error_arrives_and_the_instance_goes_on() {
 #[test]
 fn instances_may_wander_from_thread_to_thread() {
     let library = exported();
-    #[expect(clippy::disallowed_methods, reason = "the test is about being called on another thread")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test is about being called on another thread"
+    )]
     std::thread::scope(|scope| {
         for _ in 0..4 {
             let policy = &library.policies()[0];
