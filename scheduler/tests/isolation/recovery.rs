@@ -1,7 +1,10 @@
 //! What comes after a fault: a new process that knows that it is new, pauses, and in the end the fallback.
 
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use vcpu_policy_api::plan::Plan;
 use vcpu_policy_api::policy::Decide;
@@ -11,7 +14,7 @@ use vcpu_scheduler::host::Host;
 use vcpu_scheduler::host::simulated::{Scenario, SimulatedHost};
 use vcpu_scheduler::plugin::supervised::{IN_A_ROW, OF_LATE, Order, Supervised, inspect};
 
-use super::{PATIENT, sealed, supervised, terms, tick};
+use super::{PATIENT, compile, sealed, supervised, terms, tick};
 
 fn note(decisions: u64, fresh: bool) -> Vec<String> {
     vec![format!(
@@ -171,4 +174,51 @@ fn a_program_that_is_not_there_is_not_the_plugins_fault() {
         error.to_string(),
         "cannot be started, by no fault of its own: /nonexistent/vcpu-policy-host"
     );
+}
+
+/// A scheduler that is killed cannot end its plugins any more; the kernel does, also one that does not listen.
+#[test]
+fn a_plugin_does_not_outlive_its_scheduler() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plugin = folder.path().join("faulty.so");
+    compile(&plugin, "decide", "deaf loop");
+    let mut scheduler = Command::new(assert_cmd::cargo::cargo_bin!("vcpu-scheduler"))
+        .args(["decide", "-p", "faulty", "--deadline", "1h", "-", "--plugin"])
+        .arg(&plugin)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut input = scheduler.stdin.take().expect("piped");
+    input
+        .write_all(b"interval: 1s\ntopology: {cpus: 2}\ndomains: []\n")
+        .expect("written");
+    drop(input);
+    let pid = scheduler.id();
+    let child = eventually(|| {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        let child = children.split_whitespace().next()?.to_owned();
+        // In the loop: the first process, which only says what it offers, never uses so much time.
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
+        let user_ticks: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(11)?.parse().ok()?;
+        (user_ticks > 5).then_some(child)
+    });
+    scheduler.kill().expect("it runs");
+    scheduler.wait().expect("it ends");
+    eventually(|| {
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat"));
+        // A zombie is nobody's process any more.
+        stat.map_or(true, |stat| stat.contains(") Z ")).then_some(())
+    });
+}
+
+/// Waits for something, though not for ever.
+fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENT, "it does not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
