@@ -47,3 +47,20 @@ fn every_example_of_the_file_formats_is_one() {
         );
     }
 }
+
+#[test]
+fn the_demo_shows_a_host_that_becomes_balanced() {
+    let output = std::process::Command::new(root().join("scripts/demo"))
+        .arg(assert_cmd::cargo::cargo_bin!("vcpu-scheduler"))
+        .current_dir(root())
+        .env_remove("RUST_LOG")
+        .env("NO_COLOR", "1")
+        .output()
+        .expect("the demo starts");
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{shown}{}", text(&output.stderr));
+    assert!(
+        shown.contains("balanced at tick 7") && shown.contains("pin     vm-0/0  0 -> 1"),
+        "{shown}"
+    );
+}
