@@ -15,13 +15,20 @@ use crate::host::{Host, PinError, VcpuKey};
 #[derive(Debug, Default)]
 pub struct Applied {
     /// Carried out.
-    pub pinned: Vec<NamedAction>,
-    /// Whom they concern, in the same order.
-    pub pinned_keys: Vec<VcpuKey>,
+    pub pinned: Vec<Pinned>,
     /// Tried without success.
     pub failed: Vec<Failed>,
     /// Not even tried, because of the last failure.
     pub untried: usize,
+}
+
+/// A pin that came about.
+#[derive(Debug)]
+pub struct Pinned {
+    /// Whom it concerns.
+    pub key: VcpuKey,
+    /// What was done.
+    pub action: NamedAction,
 }
 
 /// A pin that did not come about.
@@ -43,10 +50,7 @@ pub fn apply(host: &mut dyn Host, collected: &Collected<'_>, actions: &[Action<'
         trace!(domain = named.domain, vcpu = named.vcpu, cpus = %named.cpus, "calling pin");
         let key = collected.keys[action.vcpu.index()];
         match host.pin(&key, &named.cpus) {
-            Ok(()) => {
-                applied.pinned.push(named);
-                applied.pinned_keys.push(key);
-            }
+            Ok(()) => applied.pinned.push(Pinned { key, action: named }),
             Err(error) => {
                 let hopeless = matches!(error, PinError::Host(_) | PinError::Forbidden { .. });
                 applied.failed.push(Failed {

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tracing::{debug, error, info, warn};
 use vcpu_policy_api::plan::NamedAction;
 
-use super::apply::{Applied, apply};
+use super::apply::{Applied, Pinned, apply};
 use super::stop::Stop;
 use super::verify::{NamedRejection, named, same_request};
 use super::{Decision, Engine, TickError};
@@ -181,7 +181,7 @@ impl Daemon {
 
     /// Says what became of the pins.
     fn account(&mut self, applied: Applied, all: usize) -> Result<(), DaemonError> {
-        for action in &applied.pinned {
+        for Pinned { action, .. } in &applied.pinned {
             let NamedAction {
                 domain,
                 vcpu,

@@ -90,8 +90,8 @@ impl Engine {
     /// Learns from what became of the pins of a tick: a vCPU whose pin the host refused is left alone for a while, and a
     /// lost connection makes the next sample a baseline.
     pub fn learn(&mut self, applied: &apply::Applied) {
-        for vcpu in &applied.pinned_keys {
-            self.collector.forgive(vcpu);
+        for pinned in &applied.pinned {
+            self.collector.forgive(&pinned.key);
         }
         for failed in &applied.failed {
             match failed.error {

@@ -195,7 +195,7 @@ impl Run {
             ));
         }
         engine.learn(&applied);
-        report.pins = applied.pinned;
+        report.pins = applied.pinned.into_iter().map(|pinned| pinned.action).collect();
         report
     }
 }
