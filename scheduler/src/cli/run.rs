@@ -12,9 +12,9 @@ use vcpu_policy_api::explain::Explanation;
 use super::Failure;
 use super::args::RunArgs;
 use super::policy::{Chosen, LONGEST_DEADLINE, Supervision, registry};
-use crate::engine::collect::Terms;
 use crate::engine::daemon::{self, DaemonError, Settings};
 use crate::engine::stop::Stop;
+use crate::engine::terms::{Limits, Terms};
 use crate::engine::verify::NamedRejection;
 use crate::engine::{Decision, Engine};
 use crate::host::libvirt::{Access, LibvirtHost};
@@ -32,7 +32,11 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
     let chosen = Chosen::new(&registry, &args.policy.policy, &args.policy.options)?;
     let terms = Terms {
         seed: 0,
-        budget: Some(MOVES_PER_TICK),
+        limits: Limits {
+            moves_per_tick: Some(MOVES_PER_TICK),
+            ..Limits::default()
+        },
+        ..Terms::default()
     };
     let mut engine = Engine::new(chosen.maker(), terms).map_err(Failure::caller)?;
     let access = if args.dry_run {

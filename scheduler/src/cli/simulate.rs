@@ -9,7 +9,7 @@ use super::args::{Format, SimulateArgs};
 use super::policy::{Chosen, LONGEST_DEADLINE, Supervision, registry};
 use super::table::TickTable;
 use crate::engine::Engine;
-use crate::engine::collect::Terms;
+use crate::engine::terms::Terms;
 use crate::evaluate::simulation::{Setting, cpu_numbers, simulate as run};
 use crate::host::simulated::{Scenario, SimulatedHost};
 
@@ -20,7 +20,7 @@ pub(super) fn simulate(args: &SimulateArgs, output: &mut dyn Write) -> Result<()
     let scenario = read(&args.scenario)?;
     let terms = Terms {
         seed: scenario.seed(),
-        budget: None,
+        ..Terms::default()
     };
     let mut engine = Engine::new(chosen.maker(), terms).map_err(Failure::caller)?;
     let setting = Setting {

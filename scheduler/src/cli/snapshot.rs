@@ -10,7 +10,8 @@ use super::Failure;
 use super::args::SnapshotArgs;
 use super::run::{open_libvirt, stop_on_signals};
 use super::simulate::read;
-use crate::engine::collect::{Collector, Terms};
+use crate::engine::collect::Collector;
+use crate::engine::terms::Terms;
 use crate::host::libvirt::Access;
 use crate::host::simulated::{Scenario, SimulatedHost};
 use crate::host::watched::{PATIENCE, Watched};
@@ -28,7 +29,7 @@ pub(super) fn snapshot(args: &SnapshotArgs, output: &mut dyn Write) -> Result<()
 fn of_scenario(scenario: Scenario, tick: u64) -> Result<String, Failure> {
     let mut collector = Collector::new(Terms {
         seed: scenario.seed(),
-        budget: None,
+        ..Terms::default()
     });
     let mut host = SimulatedHost::new(scenario);
     let mut text = None;

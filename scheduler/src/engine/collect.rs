@@ -21,16 +21,8 @@ use vcpu_policy_api::ids::{Index, NodeIx};
 use vcpu_policy_api::snapshot::{DomainEntry, Moment, Snapshot, SnapshotBuilder, SnapshotError, VcpuEntry};
 use vcpu_policy_api::topology::Topology;
 
+use super::terms::Terms;
 use crate::host::{Definition, DomainSample, DomainUuid, Instance, Sample, VcpuKey, VcpuSample};
-
-/// What holds for every tick of a run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// The only randomness that a policy gets.
-    pub seed: u64,
-    /// How many pins a tick may make at most.
-    pub budget: Option<u32>,
-}
 
 /// For how many ticks a vCPU is set aside after the host refused to pin it for the first time.
 const FIRST_TIME_ASIDE: u64 = 8;
@@ -184,7 +176,7 @@ impl Collector {
             now_ns: sample.read_at_ns,
             interval_ns: interval_ns.unwrap_or(1),
             seed: self.terms.seed,
-            budget: self.terms.budget,
+            budget: self.terms.limits.moves_per_tick,
             fresh,
         };
         self.builder.begin(&host.topology, host.managed.as_ref(), moment);

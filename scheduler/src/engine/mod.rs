@@ -9,13 +9,16 @@
 
 pub mod apply;
 pub mod collect;
+pub mod constraints;
 pub mod daemon;
 pub mod stop;
+pub mod terms;
 pub mod verify;
 
 use std::panic::AssertUnwindSafe;
 
-use collect::{Collected, Collector, Terms};
+use collect::{Collected, Collector};
+use terms::Terms;
 use thiserror::Error;
 use vcpu_policy_api::plan::Plan;
 use vcpu_policy_api::policy::{Decide, PolicyError};

@@ -4,6 +4,7 @@
 //! between two readings is the engine's business ([`crate::engine::collect`]). Only [`Host::sample`] and [`Host::pin`]
 //! touch the world.
 
+mod keepsake;
 pub mod libvirt;
 pub mod procfs;
 pub mod simulated;
@@ -17,6 +18,8 @@ use thiserror::Error;
 use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::ids::OsCpuId;
 use vcpu_policy_api::topology::Topology;
+
+pub use self::keepsake::{Keepsake, KeepsakeError, Kept, Original, Token};
 
 /// A host of guests.
 pub trait Host: Send {
@@ -34,6 +37,21 @@ pub trait Host: Send {
     /// # Errors
     /// If the affinity was not set; [`PinError`] says what that means for this vCPU and for others.
     fn pin(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError>;
+
+    /// Where a vCPU may run now, read anew: what another hand did since the last sample is in it.
+    ///
+    /// # Errors
+    /// If that could not be read.
+    fn affinity(&mut self, vcpu: &VcpuKey) -> Result<OsCpuSet, PinError>;
+
+    /// Has a running domain carry a keepsake, in place of the one it carries now; `None` takes that one away.
+    ///
+    /// Live only: the keepsake goes where the run of the domain goes (a managed save, a migration) and ends with it. The
+    /// stored definition stays as it is.
+    ///
+    /// # Errors
+    /// If it does not carry it; [`PinError::Unsupported`] if no domain of this host can carry one.
+    fn keep(&mut self, domain: &DomainKey, keepsake: Option<&Keepsake>) -> Result<(), PinError>;
 }
 
 /// libvirt's identity of a domain.
@@ -50,6 +68,21 @@ impl fmt::Display for DomainUuid {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instance(pub u64);
 
+/// A running domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomainKey {
+    /// Which domain.
+    pub uuid: DomainUuid,
+    /// Which run of it.
+    pub instance: Instance,
+}
+
+/// What tells a run of a domain from every other run of any domain, for as long as this host is up: for QEMU on this
+/// machine, its process and the time at which that was started. It survives the daemon and the connection, which an
+/// [`Instance`] does not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub Arc<str>);
+
 /// A vCPU of a running domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VcpuKey {
@@ -61,6 +94,16 @@ pub struct VcpuKey {
     pub number: u32,
 }
 
+impl VcpuKey {
+    /// The domain it belongs to.
+    pub fn domain_key(&self) -> DomainKey {
+        DomainKey {
+            uuid: self.domain,
+            instance: self.instance,
+        }
+    }
+}
+
 /// One reading of a host's counters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
@@ -68,6 +111,9 @@ pub struct Sample {
     pub read_at_ns: u64,
     /// The host's pCPUs as they are now; the same `Arc` as in the sample before if nothing changed.
     pub topology: Arc<Topology>,
+    /// CPUs that the kernel was told to keep free of ordinary work (`isolcpus`, `nohz_full`); empty where that is not
+    /// known.
+    pub isolated: OsCpuSet,
     /// The running domains.
     pub domains: Vec<DomainSample>,
 }
@@ -83,6 +129,10 @@ pub struct DomainSample {
     pub name: Arc<str>,
     /// What its stored definition says; the same `Arc` as in the sample before if nothing changed.
     pub definition: Arc<Definition>,
+    /// What tells this run from others beyond this connection; `None` if only a [`Keepsake`] can.
+    pub incarnation: Option<Incarnation>,
+    /// What it carries of ours; the same `Arc` as in the sample before if nothing changed.
+    pub keepsake: Option<Arc<Keepsake>>,
     /// Its active vCPUs, by ascending number.
     pub vcpus: Vec<VcpuSample>,
 }
@@ -98,6 +148,17 @@ pub struct Definition {
     pub memory_node: Option<u32>,
     /// `<cputune><shares>`: its CPU shares relative to other domains.
     pub weight: Option<f64>,
+    /// What its metadata asks of the scheduler.
+    pub wish: Wish,
+}
+
+/// What an operator asks of the scheduler for a domain: in its metadata, or by a rule of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Whether it may be moved; `None`: nothing is said.
+    pub manage: Option<bool>,
+    /// The CPUs it is to stay on; `None`: nothing is said.
+    pub cpus: Option<OsCpuSet>,
 }
 
 impl Definition {
@@ -169,6 +230,13 @@ pub enum PinError {
     /// The host refuses this pin.
     #[error("the host refuses the pin")]
     Refused {
+        /// What the host said.
+        #[source]
+        source: Cause,
+    },
+    /// No host of this kind can do what was asked.
+    #[error("this host cannot do it")]
+    Unsupported {
         /// What the host said.
         #[source]
         source: Cause,

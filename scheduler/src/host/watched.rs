@@ -14,7 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, after, bounded, select, unbounded};
 use vcpu_policy_api::cpuset::OsCpuSet;
 
-use super::{Host, HostError, PinError, Sample, VcpuKey};
+use super::{DomainKey, Host, HostError, Keepsake, PinError, Sample, VcpuKey};
 use crate::engine::stop::Stop;
 
 /// Opens a connection to the host: at the start, and after it was lost.
@@ -45,7 +45,9 @@ enum Never {}
 
 enum Request {
     Sample(Sender<Result<Sample, HostError>>),
-    Pin(VcpuKey, OsCpuSet, Sender<Result<(), PinError>>),
+    /// What a sample showed is asked of the connection that showed it.
+    /// Says whether the connection was found lost.
+    OfSample(Box<dyn FnOnce(Option<&mut dyn Host>) -> bool + Send>),
 }
 
 /// What came of waiting for an answer.
@@ -128,6 +130,21 @@ impl Watched {
         self.outcome(waited)
     }
 
+    /// Has the thread do something with what the last sample showed. Without a connection there is no sample to rest on.
+    fn ask_of_sample<T: Send + 'static>(
+        &mut self,
+        act: impl FnOnce(&mut dyn Host) -> Result<T, PinError> + Send + 'static,
+    ) -> Result<T, PinError> {
+        self.ask(|answer: Sender<Result<T, PinError>>| {
+            Request::OfSample(Box::new(move |host| {
+                let done = host.map_or(Err(PinError::Gone), act);
+                let lost = matches!(done, Err(PinError::Host(HostError::Lost { .. })));
+                let _ = answer.send(done);
+                lost
+            }))
+        })?
+    }
+
     fn outcome<T>(&mut self, waited: Waited<T>) -> Result<T, HostError> {
         let lost = match waited {
             Waited::Answered(answer) => return Ok(answer),
@@ -162,7 +179,18 @@ impl Host for Watched {
     }
 
     fn pin(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
-        self.ask(|answer| Request::Pin(*vcpu, cpus.clone(), answer))?
+        let (vcpu, cpus) = (*vcpu, cpus.clone());
+        self.ask_of_sample(move |host| host.pin(&vcpu, &cpus))
+    }
+
+    fn affinity(&mut self, vcpu: &VcpuKey) -> Result<OsCpuSet, PinError> {
+        let vcpu = *vcpu;
+        self.ask_of_sample(move |host| host.affinity(&vcpu))
+    }
+
+    fn keep(&mut self, domain: &DomainKey, keepsake: Option<&Keepsake>) -> Result<(), PinError> {
+        let (domain, keepsake) = (*domain, keepsake.cloned());
+        self.ask_of_sample(move |host| host.keep(&domain, keepsake.as_ref()))
     }
 }
 
@@ -202,15 +230,9 @@ fn serve(inbox: &Receiver<Request>, host: Box<dyn Host>, open: &Open) {
                     connected = None;
                 }
             }
-            Request::Pin(vcpu, cpus, answer) => {
-                // Without a connection there is no sample that this pin could rest on.
-                let pinned = match &mut connected {
-                    Some(host) => host.pin(&vcpu, &cpus),
-                    None => Err(PinError::Gone),
-                };
-                let lost = matches!(pinned, Err(PinError::Host(HostError::Lost { .. })));
-                let _ = answer.send(pinned);
-                if lost {
+            Request::OfSample(act) => {
+                let host = connected.as_mut().map(|host| &mut **host as &mut dyn Host);
+                if act(host) {
                     connected = None;
                 }
             }

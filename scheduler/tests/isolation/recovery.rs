@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vcpu_policy_api::plan::Plan;
 use vcpu_policy_api::policy::Decide;
 use vcpu_scheduler::engine::stop::Stop;
-use vcpu_scheduler::engine::{Engine, MakePolicy, collect};
+use vcpu_scheduler::engine::{Engine, MakePolicy, terms};
 use vcpu_scheduler::host::Host;
 use vcpu_scheduler::host::simulated::{Scenario, SimulatedHost};
 use vcpu_scheduler::plugin::supervised::{IN_A_ROW, OF_LATE, Order, Supervised, inspect};
@@ -48,7 +48,7 @@ fn the_engine_tells_a_restarted_policy_that_its_state_is_lost() {
     let scenario =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/scenarios/classic-1-all-on-one.yaml");
     let mut host = SimulatedHost::new(Scenario::read(&scenario).expect("a scenario"));
-    let mut engine = Engine::new(make, collect::Terms::default()).expect("it is made without fault");
+    let mut engine = Engine::new(make, terms::Terms::default()).expect("it is made without fault");
     let said: Vec<Option<String>> = (0..5)
         .map(|_| {
             let sample = host.sample().expect("a sample");

@@ -5,6 +5,7 @@ use vcpu_policy_api::document;
 use vcpu_policy_api::ids::{OsCpuId, VcpuIx};
 
 use super::*;
+use crate::engine::terms::Terms;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -29,6 +30,8 @@ fn domain(name: &str, instance: u64, vcpus: Vec<VcpuSample>) -> DomainSample {
         instance: Instance(instance),
         name: name.into(),
         definition: Arc::new(Definition::default()),
+        incarnation: None,
+        keepsake: None,
         vcpus,
     }
 }
@@ -53,6 +56,7 @@ impl Bench {
         let sample = Sample {
             read_at_ns: at,
             topology: Arc::clone(&self.topology),
+            isolated: OsCpuSet::new(),
             domains,
         };
         let collected = self.collector.collect(&sample, true).expect("possible");
@@ -268,7 +272,7 @@ proptest! {
             let domains = by_domain.iter().map(|(name, numbers)| {
                 domain(&format!("d{name}"), 1, numbers.iter().map(|&number| vcpu(number, tick * SECOND, 0)).collect())
             }).collect();
-            let sample = Sample { read_at_ns: tick * SECOND, topology: Arc::clone(&bench.topology), domains };
+            let sample = Sample { read_at_ns: tick * SECOND, topology: Arc::clone(&bench.topology), isolated: OsCpuSet::new(), domains };
             let Some(collected) = bench.collector.collect(&sample, true).expect("possible") else { continue };
             let mut now: BTreeMap<VcpuKey, (usize, u64)> = BTreeMap::new();
             for (key, vcpu) in collected.keys.iter().zip(collected.snapshot.vcpus()) {

@@ -11,9 +11,9 @@ use vcpu_policy_api::snapshot::{Snapshot, Vcpu};
 use vcpu_policy_api::topology::Topology;
 
 use super::*;
-use crate::engine::collect::Terms;
 use crate::engine::stop::Stopper;
-use crate::host::{Definition, DomainSample, DomainUuid, Instance, VcpuKey, VcpuSample};
+use crate::engine::terms::Terms;
+use crate::host::{Definition, DomainKey, DomainSample, DomainUuid, Instance, Keepsake, VcpuKey, VcpuSample};
 
 const SETTINGS: Settings = Settings {
     interval: Duration::from_millis(1),
@@ -85,11 +85,14 @@ impl Host for Scripted {
             instance: Instance(1),
             name: "vm".into(),
             definition: Arc::clone(&self.definition),
+            incarnation: None,
+            keepsake: None,
             vcpus: vec![vcpu(0), vcpu(1)],
         };
         Ok(Sample {
             read_at_ns,
             topology: Arc::clone(&self.topology),
+            isolated: OsCpuSet::new(),
             domains: vec![domain],
         })
     }
@@ -99,6 +102,15 @@ impl Host for Scripted {
         self.asked.push((self.seconds - 1, vcpu.number));
         (self.pin)()?;
         self.pins.push((vcpu.number, cpus.clone()));
+        Ok(())
+    }
+
+    fn affinity(&mut self, vcpu: &VcpuKey) -> Result<OsCpuSet, PinError> {
+        let pinned = self.pins.iter().rev().find(|pin| pin.0 == vcpu.number);
+        Ok(pinned.map_or_else(|| OsCpuSet::first(2), |pin| pin.1.clone()))
+    }
+
+    fn keep(&mut self, _: &DomainKey, _: Option<&Keepsake>) -> Result<(), PinError> {
         Ok(())
     }
 }

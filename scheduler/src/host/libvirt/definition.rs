@@ -11,7 +11,7 @@ use thiserror::Error;
 use vcpu_policy_api::cpuset::{CpuListError, OsCpuSet};
 
 use super::xml::{child, children};
-use crate::host::Definition;
+use crate::host::{Definition, Wish};
 
 /// Why a definition could not be understood. Nothing is guessed then: what it says may bind the domain's placement.
 #[derive(Debug, Error)]
@@ -70,6 +70,7 @@ pub(super) fn definition(xml: &str, persistent: bool) -> Result<Definition, Defi
         vcpupin,
         memory_node,
         weight,
+        wish: Wish::default(),
     })
 }
 

@@ -41,7 +41,9 @@ use self::error::is_alive;
 pub use self::error::{LibvirtError, PinRefusal};
 use self::ffi::{Connection, CpuMap};
 use self::guest::{Guest, GuestError};
-use super::{DomainSample, DomainUuid, Host, HostError, Instance, PinError, Sample, VcpuKey};
+use super::{
+    DomainKey, DomainSample, DomainUuid, Host, HostError, Instance, Keepsake, PinError, Sample, VcpuKey,
+};
 
 /// What a connection is allowed to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +182,8 @@ impl LibvirtHost {
                     instance: guest.instance,
                     name: Arc::clone(&guest.name),
                     definition: Arc::clone(&guest.definition),
+                    incarnation: None,
+                    keepsake: None,
                     vcpus,
                 }),
                 Err(error) => self.leave_out((uuid, guest.instance), &guest.name, error.into(), omissions)?,
@@ -220,6 +224,14 @@ impl LibvirtHost {
             debug!(domain, error, "left out of this sample");
         }
         Ok(())
+    }
+
+    /// The guest, if it is still in the run that the caller means.
+    fn running(&self, domain: &DomainKey) -> Result<&Guest, PinError> {
+        let guest = self.guests.get(&domain.uuid);
+        guest
+            .filter(|guest| guest.instance == domain.instance)
+            .ok_or(PinError::Gone)
     }
 
     /// The error of a call that has nothing to do with one domain.
@@ -268,16 +280,13 @@ impl Host for LibvirtHost {
         Ok(Sample {
             read_at_ns,
             topology: Arc::clone(&self.topology),
+            isolated: OsCpuSet::new(),
             domains,
         })
     }
 
     fn pin(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
-        let guest = self
-            .guests
-            .get(&vcpu.domain)
-            .filter(|guest| guest.instance == vcpu.instance)
-            .ok_or(PinError::Gone)?;
+        let guest = self.running(&vcpu.domain_key())?;
         if let Some(refusal) = error::refusal(cpus, &self.topology) {
             return Err(PinError::Refused {
                 source: Box::new(refusal),
@@ -288,6 +297,21 @@ impl Host for LibvirtHost {
             .domain
             .pin_vcpu(vcpu.number, &map)
             .map_err(|error| self.pin_failed(guest, vcpu.number, error.into()))
+    }
+
+    fn affinity(&mut self, vcpu: &VcpuKey) -> Result<OsCpuSet, PinError> {
+        let guest = self.running(&vcpu.domain_key())?;
+        let vcpus = ffi::vcpus(&guest.domain, guest.most_vcpus, self.cpu_bound())
+            .map_err(|error| self.pin_failed(guest, vcpu.number, error.into()))?;
+        let found = vcpus.into_iter().find(|info| info.number == vcpu.number);
+        found.map(|info| info.affinity).ok_or(PinError::Gone)
+    }
+
+    fn keep(&mut self, domain: &DomainKey, _: Option<&Keepsake>) -> Result<(), PinError> {
+        self.running(domain)?;
+        Err(PinError::Unsupported {
+            source: "not there yet".into(),
+        })
     }
 }
 

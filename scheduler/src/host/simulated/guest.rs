@@ -8,7 +8,7 @@ use vcpu_policy_api::ids::OsCpuId;
 
 use super::chance::{Chance, Purpose};
 use super::scenario::{DomainSpec, Load, Series, Step, Traces};
-use crate::host::{Definition, DomainSample, DomainUuid, Instance, VcpuSample};
+use crate::host::{Definition, DomainSample, DomainUuid, Incarnation, Instance, Keepsake, VcpuSample};
 
 /// A running (or paused) domain.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(super) struct Guest {
     pub(super) instance: Instance,
     pub(super) name: Arc<str>,
     pub(super) definition: Arc<Definition>,
+    pub(super) keepsake: Option<Arc<Keepsake>>,
     pub(super) demand: Demand,
     noise: f64,
     pub(super) paused: bool,
@@ -95,6 +96,7 @@ impl Guest {
                 cpuset: spec.cpuset.clone(),
                 ..Definition::default()
             }),
+            keepsake: None,
             demand: Demand::new(&spec.load, copy, traces),
             noise: spec.noise.get(),
             paused: false,
@@ -140,6 +142,8 @@ impl Guest {
             instance: self.instance,
             name: Arc::clone(&self.name),
             definition: Arc::clone(&self.definition),
+            incarnation: Some(Incarnation(self.instance.0.to_string().into())),
+            keepsake: self.keepsake.clone(),
             vcpus: vcpus.collect(),
         }
     }

@@ -55,7 +55,7 @@ use self::fault::Faults;
 use self::guest::{Demand, Guest};
 use self::scenario::{Action, DomainSpec};
 pub use self::scenario::{Scenario, ScenarioError};
-use super::{Definition, Host, HostError, Instance, PinError, Sample, VcpuKey};
+use super::{Definition, DomainKey, Host, HostError, Instance, Keepsake, PinError, Sample, VcpuKey};
 
 /// A host that a scenario describes. See the [module](self).
 #[derive(Debug)]
@@ -269,6 +269,7 @@ impl Host for SimulatedHost {
         Ok(Sample {
             read_at_ns,
             topology: Arc::clone(&self.topology),
+            isolated: OsCpuSet::new(),
             domains: self
                 .guests
                 .iter()
@@ -280,11 +281,7 @@ impl Host for SimulatedHost {
     fn pin(&mut self, key: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
         self.call();
         self.faults.check_connection()?;
-        let guest = self
-            .guests
-            .iter_mut()
-            .find(|guest| guest.uuid == key.domain && guest.instance == key.instance)
-            .ok_or(PinError::Gone)?;
+        let guest = running(&mut self.guests, &key.domain_key())?;
         let vcpu = guest.vcpus.get_mut(key.number as usize).ok_or(PinError::Gone)?;
         self.faults.check_pin(&guest.name)?;
         if let Some(cpu) = cpus.iter().find(|&cpu| !self.present.contains(cpu)) {
@@ -304,6 +301,28 @@ impl Host for SimulatedHost {
         vcpu.affinity.clone_from(cpus);
         Ok(())
     }
+
+    fn affinity(&mut self, key: &VcpuKey) -> Result<OsCpuSet, PinError> {
+        self.call();
+        self.faults.check_connection()?;
+        let guest = running(&mut self.guests, &key.domain_key())?;
+        let vcpu = guest.vcpus.get(key.number as usize).ok_or(PinError::Gone)?;
+        Ok(vcpu.affinity.clone())
+    }
+
+    fn keep(&mut self, domain: &DomainKey, keepsake: Option<&Keepsake>) -> Result<(), PinError> {
+        self.call();
+        self.faults.check_connection()?;
+        running(&mut self.guests, domain)?.keepsake = keepsake.cloned().map(Arc::new);
+        Ok(())
+    }
+}
+
+fn running<'a>(guests: &'a mut [Guest], domain: &DomainKey) -> Result<&'a mut Guest, PinError> {
+    let mut guests = guests.iter_mut();
+    guests
+        .find(|guest| guest.uuid == domain.uuid && guest.instance == domain.instance)
+        .ok_or(PinError::Gone)
 }
 
 fn nanoseconds_to_duration(nanoseconds: u128) -> Duration {

@@ -18,6 +18,12 @@ impl Host for Scripted {
     fn pin(&mut self, _: &VcpuKey, _: &OsCpuSet) -> Result<(), PinError> {
         Ok(())
     }
+    fn affinity(&mut self, _: &VcpuKey) -> Result<OsCpuSet, PinError> {
+        Ok(OsCpuSet::new())
+    }
+    fn keep(&mut self, _: &DomainKey, _: Option<&Keepsake>) -> Result<(), PinError> {
+        Ok(())
+    }
 }
 
 fn sleep_for_long() -> Result<Sample, HostError> {
