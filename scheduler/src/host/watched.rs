@@ -46,9 +46,11 @@ enum Never {}
 enum Request {
     Sample(Sender<Result<Sample, HostError>>),
     /// What a sample showed is asked of the connection that showed it.
-    /// Says whether the connection was found lost.
-    OfSample(Box<dyn FnOnce(Option<&mut dyn Host>) -> bool + Send>),
+    OfSample(Call),
 }
+
+/// A call to the host, if there is one; says whether the connection was found lost.
+type Call = Box<dyn FnOnce(Option<&mut dyn Host>) -> bool + Send>;
 
 /// What came of waiting for an answer.
 enum Waited<T> {
