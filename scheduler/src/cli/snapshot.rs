@@ -70,7 +70,9 @@ fn of_live_host(args: &SnapshotArgs) -> Result<String, Failure> {
 
 /// Takes in a sample; gives the snapshot as a file if it is `wanted` and not a baseline.
 fn document_of(collector: &mut Collector, sample: &Sample, wanted: bool) -> Result<Option<String>, Failure> {
-    let collected = collector.collect(sample, true).map_err(Failure::world)?;
+    let collected = collector
+        .collect(sample, true, &|_| false)
+        .map_err(Failure::world)?;
     Ok(collected
         .filter(|_| wanted)
         .map(|collected| document::write(&collected.snapshot)))

@@ -11,6 +11,7 @@ pub mod apply;
 pub mod collect;
 pub mod constraints;
 pub mod daemon;
+pub mod limits;
 pub mod stop;
 pub mod terms;
 pub mod verify;
@@ -85,20 +86,28 @@ impl Engine {
         })
     }
 
+    /// From the next tick on other terms hold; nothing else is forgotten.
+    pub fn set_terms(&mut self, terms: Terms) {
+        self.collector.set_terms(terms);
+    }
+
     /// Tells the engine that samples are missing: the next one is a baseline again.
     pub fn interrupt(&mut self) {
         self.collector.interrupt();
     }
 
-    /// Learns from what became of the pins of a tick: a vCPU whose pin the host refused is left alone for a while, and a
-    /// lost connection makes the next sample a baseline.
+    /// Learns from what became of the pins of a tick: all that were tried count for the limits, a vCPU that the host does
+    /// not let be pinned is left alone for a while, and a lost connection makes the next sample a baseline.
     pub fn learn(&mut self, applied: &apply::Applied) {
         for pinned in &applied.pinned {
+            self.collector.tried(&pinned.key);
             self.collector.forgive(&pinned.key);
         }
         for failed in &applied.failed {
+            self.collector.tried(&failed.key);
             match failed.error {
-                PinError::Refused { .. } => self.collector.set_aside(&failed.key),
+                PinError::Refused { .. } => self.collector.refused(&failed.key),
+                PinError::Busy { .. } => self.collector.busy(&failed.key),
                 PinError::Host(HostError::Lost { .. }) => self.collector.void_counters(),
                 _ => {}
             }
@@ -111,7 +120,7 @@ impl Engine {
     /// If there is no decision. The next tick may be tried all the same.
     pub fn decide(&mut self, sample: &Sample) -> Result<Option<Decision<'_>>, TickError> {
         let fresh = self.fresh || self.policy.as_mut().is_some_and(|policy| policy.is_fresh());
-        let Some(collected) = self.collector.collect(sample, fresh)? else {
+        let Some(collected) = self.collector.collect(sample, fresh, &|_| false)? else {
             return Ok(None);
         };
         self.plan.clear();

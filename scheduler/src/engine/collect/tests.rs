@@ -1,11 +1,16 @@
 //! What the collector promises, on samples written by hand.
 
 use proptest::prelude::*;
+use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::document;
 use vcpu_policy_api::ids::{OsCpuId, VcpuIx};
+use vcpu_policy_api::topology::Topology;
+
+mod movable;
 
 use super::*;
 use crate::engine::terms::Terms;
+use crate::host::{Definition, VcpuSample};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -59,7 +64,10 @@ impl Bench {
             isolated: OsCpuSet::new(),
             domains,
         };
-        let collected = self.collector.collect(&sample, true).expect("possible");
+        let collected = self
+            .collector
+            .collect(&sample, true, &|_| false)
+            .expect("possible");
         collected.map(|collected| document::write(&collected.snapshot))
     }
 
@@ -273,7 +281,7 @@ proptest! {
                 domain(&format!("d{name}"), 1, numbers.iter().map(|&number| vcpu(number, tick * SECOND, 0)).collect())
             }).collect();
             let sample = Sample { read_at_ns: tick * SECOND, topology: Arc::clone(&bench.topology), isolated: OsCpuSet::new(), domains };
-            let Some(collected) = bench.collector.collect(&sample, true).expect("possible") else { continue };
+            let Some(collected) = bench.collector.collect(&sample, true, &|_| false).expect("possible") else { continue };
             let mut now: BTreeMap<VcpuKey, (usize, u64)> = BTreeMap::new();
             for (key, vcpu) in collected.keys.iter().zip(collected.snapshot.vcpus()) {
                 prop_assert_eq!((key.number, key.domain.0), (vcpu.number(), vcpu.domain().uuid()));
