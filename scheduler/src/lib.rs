@@ -1,11 +1,13 @@
 //! The daemon: everything of `vcpu-scheduler` that touches the world.
 //!
 //! [`host`] reads counters and pins, [`engine`] turns the one into the other tick by tick, [`evaluate`] runs policies
-//! where nothing can be harmed, [`plugin`] takes them from shared objects, and [`cli`] is what the user talks to.
+//! where nothing can be harmed, [`plugin`] takes them from shared objects, [`operate`] talks to a
+//! daemon that runs, and [`cli`] is what the user talks to.
 
 pub mod cli;
 pub mod engine;
 pub mod evaluate;
 pub mod host;
+pub mod operate;
 pub mod plugin;
 pub mod trace;

@@ -6,6 +6,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use vcpu_policy_api::document::Interval;
 
+use super::release::ReleaseArgs;
+use super::restore::{RestoreArgs, StateArgs};
+
 /// Balances the vCPUs of a KVM/libvirt host's guests over its physical CPUs.
 ///
 /// Exit status: 0 done; 1 the world failed (libvirt, a permission, I/O); 2 what was handed over is wrong (a flag, an
@@ -34,6 +37,15 @@ pub(super) enum Command {
     Snapshot(SnapshotArgs),
     /// Show what policies would do with a snapshot, and why
     Decide(DecideArgs),
+    /// Give every vCPU back the affinity that it had before the scheduler pinned it
+    ///
+    /// For what a daemon left behind that was killed, that ran with --once, or whose time to put things in order was up. A
+    /// vCPU that someone else has pinned since is left alone. Refuses while a daemon runs, whose end gives everything back.
+    Restore(RestoreArgs),
+    /// Let vCPUs be moved again that are left alone because someone else had pinned them
+    ///
+    /// Asks the daemon of the host if one runs, else it changes what the next one finds.
+    Release(ReleaseArgs),
     /// List the policies that can be chosen: name, origin, version, options with their defaults
     Policies(PoliciesArgs),
 }
@@ -171,6 +183,8 @@ pub(super) struct RunArgs {
     /// Show what would be pinned and pin nothing; opens the connection read-only
     #[arg(long)]
     pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) state: StateArgs,
     #[command(flatten)]
     pub(super) supervision: SupervisionArgs,
 }

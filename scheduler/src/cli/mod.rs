@@ -8,9 +8,13 @@ mod decide;
 mod logging;
 mod policies;
 mod policy;
+mod release;
+mod restore;
 mod run;
+mod signals;
 mod simulate;
 mod snapshot;
+mod state;
 mod table;
 
 use std::io::Write;
@@ -59,6 +63,8 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::simulate(args, &mut output),
         Command::Snapshot(args) => snapshot::snapshot(args, &mut output),
         Command::Decide(args) => decide::decide(args, &mut output),
+        Command::Restore(args) => restore::restore(args, &mut output),
+        Command::Release(args) => release::release(args, &mut output),
         Command::Policies(args) => policies::policies(args, &mut output),
     };
     match done.and_then(|()| Ok(output.flush()?)) {

@@ -8,7 +8,8 @@ use vcpu_policy_api::document;
 
 use super::Failure;
 use super::args::SnapshotArgs;
-use super::run::{open_libvirt, stop_on_signals};
+use super::run::open_libvirt;
+use super::signals::Signals;
 use super::simulate::read;
 use crate::engine::collect::Collector;
 use crate::engine::terms::Terms;
@@ -51,7 +52,7 @@ fn of_scenario(scenario: Scenario, tick: u64) -> Result<String, Failure> {
 
 /// The host at the beginning and at the end of the interval.
 fn of_live_host(args: &SnapshotArgs) -> Result<String, Failure> {
-    let stop = stop_on_signals()?;
+    let stop = Signals::handle(None)?.stop;
     let uri = args.connect.uri().to_owned();
     let open = open_libvirt(uri, Access::ReadOnly);
     let mut host = Watched::open(open, stop.clone(), PATIENCE).map_err(Failure::world)?;

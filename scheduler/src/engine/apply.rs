@@ -1,15 +1,23 @@
 //! Carrying out what the verifier let pass.
 //!
-//! In go the accepted actions of a tick; out comes what happened to each. Actions are carried out in plan order, one
-//! call a pin. A pin that fails costs itself alone, unless the failure says that no other can succeed: then the rest is
-//! left undone.
+//! In go the accepted actions of a tick; out comes what happened to each. Before the first pin, all of them are recorded in
+//! the ledger: in the journal, and in what the domains carry. What cannot be recorded is not pinned. Then they are carried
+//! out in plan order, one call a pin. Just before its pin a vCPU's affinity is read once more: what someone else has set
+//! meanwhile stays. A pin that fails costs itself alone, unless the failure says that no other can succeed: then the rest
+//! is left undone.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::trace;
+use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::ids::Index;
 use vcpu_policy_api::plan::{Action, NamedAction};
 
 use super::collect::Collected;
-use crate::host::{Host, PinError, VcpuKey};
+use super::journal::JournalError;
+use super::ledger::Ledger;
+use super::terms::Terms;
+use crate::host::{DomainKey, Host, PinError, VcpuKey};
 
 /// What became of the actions of a tick.
 #[derive(Debug, Default)]
@@ -18,8 +26,12 @@ pub struct Applied {
     pub pinned: Vec<Pinned>,
     /// Tried without success.
     pub failed: Vec<Failed>,
-    /// Not even tried, because of the last failure.
+    /// Not tried, because someone else had pinned the vCPU meanwhile.
+    pub taken: Vec<Taken>,
+    /// Not even tried, because of the last failure, or because nothing could be recorded.
     pub untried: usize,
+    /// Why the journal could not be written. Where that was before the pins, none was made.
+    pub unrecorded: Option<JournalError>,
 }
 
 /// A pin that came about.
@@ -42,28 +54,114 @@ pub struct Failed {
     pub error: PinError,
 }
 
+/// A pin that was left, because the vCPU is somebody else's.
+#[derive(Debug)]
+pub struct Taken {
+    /// Whom it concerns.
+    pub key: VcpuKey,
+    /// What was to be done.
+    pub action: NamedAction,
+    /// The affinity that it was found to have.
+    pub found: OsCpuSet,
+}
+
 /// Pins, in order, what `actions` ask for.
-pub fn apply(host: &mut dyn Host, collected: &Collected<'_>, actions: &[Action<'_>]) -> Applied {
+pub fn apply(
+    host: &mut dyn Host,
+    ledger: &mut Ledger,
+    terms: &Terms,
+    collected: &Collected<'_>,
+    actions: &[Action<'_>],
+) -> Applied {
     let mut applied = Applied::default();
-    for (at, action) in actions.iter().enumerate() {
-        let named = NamedAction::new(&collected.snapshot, action);
-        trace!(domain = named.domain, vcpu = named.vcpu, cpus = %named.cpus, "calling pin");
-        let key = collected.keys[action.vcpu.index()];
-        match host.pin(&key, &named.cpus) {
-            Ok(()) => applied.pinned.push(Pinned { key, action: named }),
-            Err(error) => {
+    let pins: Vec<(VcpuKey, NamedAction)> = actions
+        .iter()
+        .map(|action| {
+            let key = collected.keys[action.vcpu.index()];
+            (key, NamedAction::new(&collected.snapshot, action))
+        })
+        .collect();
+    if let Err(error) = ledger.intend(pins.iter().map(|(key, action)| (key, &action.cpus))) {
+        for (key, action) in &pins {
+            ledger.retract(key, &action.cpus);
+        }
+        applied.unrecorded = Some(error);
+        applied.untried = pins.len();
+        return applied;
+    }
+    let mut domains: BTreeSet<DomainKey> = pins.iter().map(|(key, _)| key.domain_key()).collect();
+    domains.extend(ledger.stale());
+    let mut refusals: BTreeMap<DomainKey, PinError> = ledger.keep(host, &domains).into_iter().collect();
+    let mut pins = pins.into_iter();
+    for (key, action) in pins.by_ref() {
+        let outcome = attempt(host, ledger, terms, &key, &action, &mut refusals);
+        match outcome {
+            Outcome::Pinned => applied.pinned.push(Pinned { key, action }),
+            Outcome::Taken(found) => {
+                ledger.retract(&key, &action.cpus);
+                applied.taken.push(Taken { key, action, found });
+            }
+            Outcome::Failed(error) => {
+                // Without an answer it may come about yet.
+                if !matches!(error, PinError::Host(_)) {
+                    ledger.retract(&key, &action.cpus);
+                }
                 let hopeless = matches!(error, PinError::Host(_) | PinError::Forbidden { .. });
-                applied.failed.push(Failed {
-                    key,
-                    action: named,
-                    error,
-                });
+                applied.failed.push(Failed { key, action, error });
                 if hopeless {
-                    applied.untried = actions.len() - at - 1;
                     break;
                 }
             }
         }
     }
+    for (key, action) in pins {
+        ledger.retract(&key, &action.cpus);
+        applied.untried += 1;
+    }
+    applied.unrecorded = ledger.write().err();
     applied
+}
+
+/// What became of one pin.
+enum Outcome {
+    Pinned,
+    Taken(OsCpuSet),
+    Failed(PinError),
+}
+
+fn attempt(
+    host: &mut dyn Host,
+    ledger: &mut Ledger,
+    terms: &Terms,
+    key: &VcpuKey,
+    action: &NamedAction,
+    refusals: &mut BTreeMap<DomainKey, PinError>,
+) -> Outcome {
+    let domain = key.domain_key();
+    if !ledger.is_findable(&domain) {
+        // The first vCPU of the domain gets the host's own words.
+        let refusal = refusals.remove(&domain);
+        return Outcome::Failed(match refusal {
+            Some(gone @ (PinError::Gone | PinError::Host(_) | PinError::Busy { .. })) => gone,
+            Some(error) => PinError::Unrecorded {
+                source: Some(Box::new(error)),
+            },
+            None => PinError::Unrecorded { source: None },
+        });
+    }
+    let found = match host.affinity(key) {
+        Ok(found) => found,
+        Err(error) => return Outcome::Failed(error),
+    };
+    if ledger.is_taken(key, &found, terms) {
+        return Outcome::Taken(found);
+    }
+    trace!(domain = action.domain, vcpu = action.vcpu, cpus = %action.cpus, "calling pin");
+    match host.pin(key, &action.cpus) {
+        Ok(()) => {
+            ledger.confirm(key, &action.cpus);
+            Outcome::Pinned
+        }
+        Err(error) => Outcome::Failed(error),
+    }
 }

@@ -11,7 +11,10 @@ pub mod apply;
 pub mod collect;
 pub mod constraints;
 pub mod daemon;
+pub mod journal;
+pub mod ledger;
 pub mod limits;
+pub mod restore;
 pub mod stop;
 pub mod terms;
 pub mod verify;
@@ -19,6 +22,7 @@ pub mod verify;
 use std::panic::AssertUnwindSafe;
 
 use collect::{Collected, Collector};
+use ledger::Ledger;
 use terms::Terms;
 use thiserror::Error;
 use vcpu_policy_api::plan::Plan;
@@ -26,7 +30,7 @@ use vcpu_policy_api::policy::{Decide, PolicyError};
 use vcpu_policy_api::snapshot::SnapshotError;
 use verify::Verdict;
 
-use crate::host::{HostError, PinError, Sample};
+use crate::host::{HostError, PinError, Sample, VcpuKey};
 
 /// Makes the policy anew: at the start, and after it panicked or lost its state.
 pub type MakePolicy = Box<dyn Fn() -> Result<Box<dyn Decide>, PolicyError> + Send>;
@@ -86,9 +90,23 @@ impl Engine {
         })
     }
 
-    /// From the next tick on other terms hold; nothing else is forgotten.
-    pub fn set_terms(&mut self, terms: Terms) {
+    /// What the operator laid down.
+    pub fn terms(&self) -> &Terms {
+        self.collector.terms()
+    }
+
+    /// Lays down other terms, and another policy if there is one; what is known of the host stays.
+    ///
+    /// # Errors
+    /// If the policy could not be made; everything then is as it was.
+    pub fn renew(&mut self, terms: Terms, make_policy: Option<MakePolicy>) -> Result<(), PolicyError> {
+        if let Some(make_policy) = make_policy {
+            self.policy = Some(make_policy()?);
+            self.make_policy = make_policy;
+            self.fresh = true;
+        }
         self.collector.set_terms(terms);
+        Ok(())
     }
 
     /// Tells the engine that samples are missing: the next one is a baseline again.
@@ -106,7 +124,7 @@ impl Engine {
         for failed in &applied.failed {
             self.collector.tried(&failed.key);
             match failed.error {
-                PinError::Refused { .. } => self.collector.refused(&failed.key),
+                PinError::Refused { .. } | PinError::Unrecorded { .. } => self.collector.refused(&failed.key),
                 PinError::Busy { .. } => self.collector.busy(&failed.key),
                 PinError::Host(HostError::Lost { .. }) => self.collector.void_counters(),
                 _ => {}
@@ -114,13 +132,17 @@ impl Engine {
         }
     }
 
-    /// Decides on the time between the sample before and this one; `None` for a baseline.
+    /// Decides on the time between the sample before and this one; `None` for a baseline. What the ledger holds is not
+    /// moved.
     ///
     /// # Errors
     /// If there is no decision. The next tick may be tried all the same.
-    pub fn decide(&mut self, sample: &Sample) -> Result<Option<Decision<'_>>, TickError> {
+    pub fn decide(&mut self, sample: &Sample, ledger: &Ledger) -> Result<Option<Decision<'_>>, TickError> {
         let fresh = self.fresh || self.policy.as_mut().is_some_and(|policy| policy.is_fresh());
-        let Some(collected) = self.collector.collect(sample, fresh, &|_| false)? else {
+        let Some(collected) = self
+            .collector
+            .collect(sample, fresh, &|vcpu: &VcpuKey| ledger.holds(vcpu))?
+        else {
             return Ok(None);
         };
         self.plan.clear();

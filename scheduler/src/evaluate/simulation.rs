@@ -13,6 +13,7 @@ use vcpu_policy_api::statistics::exceeds;
 
 use crate::engine::apply::apply;
 use crate::engine::daemon::chain;
+use crate::engine::ledger::{Finding, Ledger, Notice};
 use crate::engine::{Engine, TickError};
 use crate::host::simulated::SimulatedHost;
 use crate::host::{Host, HostError};
@@ -81,7 +82,7 @@ pub fn simulate<E>(
     setting: &Setting,
     mut each: impl FnMut(&TickReport) -> Result<(), E>,
 ) -> Result<Report, E> {
-    let mut run = Run::default();
+    let mut run = Run::new();
     // The baseline: guests that are there from the start have a load in tick 1.
     let baseline = host.sample();
     run.tick(host, engine, 0, baseline);
@@ -127,8 +128,9 @@ pub struct Setting {
     pub threshold: f64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Run {
+    ledger: Ledger,
     pins: u64,
     last_pin_tick: Option<u64>,
     rejected: u64,
@@ -136,6 +138,16 @@ struct Run {
 }
 
 impl Run {
+    fn new() -> Self {
+        Self {
+            ledger: Ledger::unkept(),
+            pins: 0,
+            last_pin_tick: None,
+            rejected: 0,
+            failed: 0,
+        }
+    }
+
     fn tick(
         &mut self,
         host: &mut SimulatedHost,
@@ -158,7 +170,11 @@ impl Run {
                 return report;
             }
         };
-        let decision = match engine.decide(&sample) {
+        let terms = engine.terms().clone();
+        for notice in self.ledger.observe(&sample, &terms).notices {
+            report.remarks.extend(remark(&notice));
+        }
+        let decision = match engine.decide(&sample, &self.ledger) {
             Ok(Some(decision)) => decision,
             Ok(None) => {
                 report
@@ -177,7 +193,8 @@ impl Run {
         };
         let snapshot = &decision.collected.snapshot;
         report.measure(snapshot);
-        let applied = apply(host, &decision.collected, &decision.verdict.accepted);
+        let accepted = &decision.verdict.accepted;
+        let applied = apply(host, &mut self.ledger, &terms, &decision.collected, accepted);
         self.rejected += decision.verdict.rejected.len() as u64;
         self.failed += applied.failed.len() as u64;
         self.pins += applied.pinned.len() as u64;
@@ -197,6 +214,21 @@ impl Run {
         engine.learn(&applied);
         report.pins = applied.pinned.into_iter().map(|pinned| pinned.action).collect();
         report
+    }
+}
+
+/// What people want to know of a vCPU that changed hands.
+fn remark(notice: &Notice) -> Option<String> {
+    let Notice {
+        key, domain, found, ..
+    } = notice;
+    let vcpu = key.number;
+    match notice.finding {
+        Finding::Taken => Some(format!(
+            "{domain}/{vcpu} was pinned to {found} by another hand: left alone"
+        )),
+        Finding::Returned => Some(format!("{domain}/{vcpu} is back on {found}: may be moved again")),
+        Finding::Unchanged | Finding::Confirmed | Finding::Displaced | Finding::Overridden => None,
     }
 }
 

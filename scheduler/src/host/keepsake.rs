@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use vcpu_policy_api::cpuset::{CpuListError, OsCpuSet};
 
@@ -37,7 +38,8 @@ pub struct Kept {
 /// The affinity that a vCPU had before the scheduler pinned it.
 ///
 /// As text: `inherit`, or a list of CPUs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Original {
     /// Nothing of its own: the `cpuset` of the definition, or all CPUs that are online when it is given back.
     Inherit,
@@ -64,6 +66,20 @@ impl fmt::Display for Original {
             Self::Inherit => f.write_str(INHERIT),
             Self::Cpus(cpus) => cpus.fmt(f),
         }
+    }
+}
+
+impl From<Original> for String {
+    fn from(original: Original) -> Self {
+        original.to_string()
+    }
+}
+
+impl TryFrom<String> for Original {
+    type Error = KeepsakeError;
+
+    fn try_from(text: String) -> Result<Self, KeepsakeError> {
+        text.parse()
     }
 }
 

@@ -23,6 +23,12 @@ pub use self::keepsake::{Keepsake, KeepsakeError, Kept, Original, Token};
 
 /// A host of guests.
 pub trait Host: Send {
+    /// Which host this is.
+    ///
+    /// # Errors
+    /// If there is no connection to ask.
+    fn identity(&mut self) -> Result<HostIdentity, HostError>;
+
     /// Reads all counters now.
     ///
     /// A domain that vanishes while it is being read is left out. The domains come in an order of the host's own that
@@ -52,6 +58,15 @@ pub trait Host: Send {
     /// # Errors
     /// If it does not carry it; [`PinError::Unsupported`] if no domain of this host can carry one.
     fn keep(&mut self, domain: &DomainKey, keepsake: Option<&Keepsake>) -> Result<(), PinError>;
+}
+
+/// Which host this is, among all hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostIdentity {
+    /// Its UUID, or what stands for it where it has none: fit to be a file's name.
+    pub name: String,
+    /// Whether it is the machine that this process runs on.
+    pub is_local: bool,
 }
 
 /// libvirt's identity of a domain.
@@ -116,6 +131,8 @@ pub struct Sample {
     pub isolated: OsCpuSet,
     /// The running domains.
     pub domains: Vec<DomainSample>,
+    /// Domains that run but could not be read: not gone, though they are not among the others.
+    pub unread: Vec<DomainKey>,
 }
 
 /// A running domain.
@@ -233,6 +250,13 @@ pub enum PinError {
         /// What the host said.
         #[source]
         source: Cause,
+    },
+    /// What the vCPU had before could not be recorded so that it would be found again after a crash.
+    #[error("the original affinity cannot be recorded in the domain")]
+    Unrecorded {
+        /// What the host said, if this is the first time.
+        #[source]
+        source: Option<Cause>,
     },
     /// No host of this kind can do what was asked.
     #[error("this host cannot do it")]

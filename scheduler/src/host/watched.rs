@@ -14,7 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, after, bounded, select, unbounded};
 use vcpu_policy_api::cpuset::OsCpuSet;
 
-use super::{DomainKey, Host, HostError, Keepsake, PinError, Sample, VcpuKey};
+use super::{DomainKey, Host, HostError, HostIdentity, Keepsake, PinError, Sample, VcpuKey};
 use crate::engine::stop::Stop;
 
 /// Opens a connection to the host: at the start, and after it was lost.
@@ -81,6 +81,11 @@ impl Watched {
             recv(opened) -> answer => answer.unwrap_or_else(|_| Err(died())).map(|()| watched),
             recv(watched.stop.channel()) -> _ => Err(HostError::Stopped),
         }
+    }
+
+    /// From now on it is this wish to stop that ends a wait, and no longer the one before.
+    pub fn heed(&mut self, stop: Stop) {
+        self.stop = stop;
     }
 
     /// Starts a thread, which opens the connection and says what came of it.
@@ -175,6 +180,17 @@ impl Watched {
 }
 
 impl Host for Watched {
+    fn identity(&mut self) -> Result<HostIdentity, HostError> {
+        self.revive()?;
+        self.ask(|answer: Sender<Result<HostIdentity, HostError>>| {
+            Request::OfSample(Box::new(move |host| {
+                let identity = host.map_or_else(|| Err(died()), Host::identity);
+                let _ = answer.send(identity);
+                false
+            }))
+        })?
+    }
+
     fn sample(&mut self) -> Result<Sample, HostError> {
         self.revive()?;
         self.ask(Request::Sample)?

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use vcpu_policy_api::plan::Plan;
 use vcpu_policy_api::policy::Decide;
+use vcpu_scheduler::engine::ledger::Ledger;
 use vcpu_scheduler::engine::stop::Stop;
 use vcpu_scheduler::engine::{Engine, MakePolicy, terms};
 use vcpu_scheduler::host::Host;
@@ -52,7 +53,7 @@ fn the_engine_tells_a_restarted_policy_that_its_state_is_lost() {
     let said: Vec<Option<String>> = (0..5)
         .map(|_| {
             let sample = host.sample().expect("a sample");
-            let decision = engine.decide(&sample).ok().flatten()?;
+            let decision = engine.decide(&sample, &Ledger::unkept()).ok().flatten()?;
             decision.plan.notes().next().map(str::to_owned)
         })
         .collect();

@@ -76,6 +76,11 @@ impl Collector {
         }
     }
 
+    /// What holds.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
     /// From the next sample on other terms hold. Nothing else is forgotten: not the counters, and not what was tried.
     pub fn set_terms(&mut self, terms: Terms) {
         self.limiter.set_limits(terms.limits);

@@ -63,6 +63,7 @@ impl Bench {
             topology: Arc::clone(&self.topology),
             isolated: OsCpuSet::new(),
             domains,
+            unread: Vec::new(),
         };
         let collected = self
             .collector
@@ -280,7 +281,7 @@ proptest! {
             let domains = by_domain.iter().map(|(name, numbers)| {
                 domain(&format!("d{name}"), 1, numbers.iter().map(|&number| vcpu(number, tick * SECOND, 0)).collect())
             }).collect();
-            let sample = Sample { read_at_ns: tick * SECOND, topology: Arc::clone(&bench.topology), isolated: OsCpuSet::new(), domains };
+            let sample = Sample { read_at_ns: tick * SECOND, topology: Arc::clone(&bench.topology), isolated: OsCpuSet::new(), domains, unread: Vec::new() };
             let Some(collected) = bench.collector.collect(&sample, true, &|_| false).expect("possible") else { continue };
             let mut now: BTreeMap<VcpuKey, (usize, u64)> = BTreeMap::new();
             for (key, vcpu) in collected.keys.iter().zip(collected.snapshot.vcpus()) {

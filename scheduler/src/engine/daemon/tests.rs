@@ -13,7 +13,10 @@ use vcpu_policy_api::topology::Topology;
 use super::*;
 use crate::engine::stop::Stopper;
 use crate::engine::terms::Terms;
-use crate::host::{Definition, DomainKey, DomainSample, DomainUuid, Instance, Keepsake, VcpuKey, VcpuSample};
+use crate::host::{
+    Definition, DomainKey, DomainSample, DomainUuid, HostIdentity, Instance, Keepsake, Sample, VcpuKey,
+    VcpuSample,
+};
 
 const SETTINGS: Settings = Settings {
     interval: Duration::from_millis(1),
@@ -56,6 +59,12 @@ impl Scripted {
 }
 
 impl Host for Scripted {
+    fn identity(&mut self) -> Result<HostIdentity, HostError> {
+        Ok(HostIdentity {
+            name: "scripted".to_owned(),
+            is_local: true,
+        })
+    }
     fn sample(&mut self) -> Result<Sample, HostError> {
         self.seconds += 1;
         let read_at_ns = self.seconds * 1_000_000_000;
@@ -94,6 +103,7 @@ impl Host for Scripted {
             topology: Arc::clone(&self.topology),
             isolated: OsCpuSet::new(),
             domains: vec![domain],
+            unread: Vec::new(),
         })
     }
 
@@ -171,14 +181,26 @@ impl Trial {
         };
         let mut engine = Engine::new(Box::new(make), Terms::default()).expect("made");
         let (proposals, closed) = (&mut self.proposals, self.closed);
-        run(&mut self.host, &mut engine, &self.stop, settings, &mut |_| {
-            *proposals += 1;
-            if closed {
-                Err(io::ErrorKind::BrokenPipe.into())
-            } else {
-                Ok(())
-            }
-        })
+        let mut around = Surroundings {
+            stop: &self.stop,
+            orders: &crossbeam_channel::never(),
+            proposals: &mut |_| {
+                *proposals += 1;
+                if closed {
+                    Err(io::ErrorKind::BrokenPipe.into())
+                } else {
+                    Ok(())
+                }
+            },
+            reload: &mut || None,
+        };
+        run(
+            &mut self.host,
+            &mut engine,
+            &mut Ledger::unkept(),
+            settings,
+            &mut around,
+        )
     }
 
     fn seen(&self) -> Vec<(u64, bool)> {
@@ -344,36 +366,4 @@ fn once_fails_where_its_pins_fail() {
         })
     ));
     assert!(trial.run(SETTINGS).is_ok(), "the daemon goes on all the same");
-}
-
-#[test]
-fn a_late_tick_skips_points_and_keeps_the_grid() {
-    let grid = Grid::new(Duration::from_secs(5));
-    let after = |seconds: f64| grid.begun + Duration::from_secs_f64(seconds);
-    for (now, next) in [
-        (0.0, 5.0),
-        (0.25, 5.0),
-        (4.75, 5.0),
-        (5.0, 10.0),
-        (12.5, 15.0),
-        (29.0, 30.0),
-    ] {
-        assert_eq!(grid.next(after(now), None), after(next));
-    }
-    assert_eq!(grid.next(grid.begun, Some(Duration::from_secs(8))), after(10.0));
-}
-
-#[test]
-fn the_wait_for_a_lost_host_grows_to_a_minute() {
-    let mut troubles = Troubles::default();
-    let lost = HostError::Lost {
-        operation: "test".to_owned(),
-        source: "broken".into(),
-    };
-    let mut waits = Vec::new();
-    for _ in 0..9 {
-        troubles.host(&lost);
-        waits.extend(troubles.backoff().map(|wait| wait.as_secs()));
-    }
-    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
 }

@@ -103,6 +103,11 @@ impl Counters {
         u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// Whether the guests are on this machine.
+    pub(super) fn are_here(&self) -> bool {
+        self.guests.are_here()
+    }
+
     /// Whether a domain's waiting times would come from libvirt.
     pub(super) fn wants_delays(&self, source: &Source) -> bool {
         match source {

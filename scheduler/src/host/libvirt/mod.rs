@@ -42,7 +42,8 @@ pub use self::error::{LibvirtError, PinRefusal};
 use self::ffi::{Connection, CpuMap};
 use self::guest::{Guest, GuestError};
 use super::{
-    DomainKey, DomainSample, DomainUuid, Host, HostError, Instance, Keepsake, PinError, Sample, VcpuKey,
+    DomainKey, DomainSample, DomainUuid, Host, HostError, HostIdentity, Instance, Keepsake, PinError, Sample,
+    VcpuKey,
 };
 
 /// What a connection is allowed to do.
@@ -271,17 +272,30 @@ impl LibvirtHost {
 }
 
 impl Host for LibvirtHost {
+    fn identity(&mut self) -> Result<HostIdentity, HostError> {
+        let uri = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, self.uri.as_bytes());
+        Ok(HostIdentity {
+            name: uri.to_string(),
+            is_local: self.counters.are_here(),
+        })
+    }
+
     fn sample(&mut self) -> Result<Sample, HostError> {
         let read_at_ns = self.counters.now_ns();
         self.refresh_topology()?;
         let mut omissions = self.refresh_guests()?;
         let domains = self.read_guests(&mut omissions)?;
+        let unread = omissions
+            .keys()
+            .map(|&(uuid, instance)| DomainKey { uuid, instance })
+            .collect();
         self.omissions = omissions;
         Ok(Sample {
             read_at_ns,
             topology: Arc::clone(&self.topology),
             isolated: OsCpuSet::new(),
             domains,
+            unread,
         })
     }
 

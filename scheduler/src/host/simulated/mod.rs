@@ -55,7 +55,9 @@ use self::fault::Faults;
 use self::guest::{Demand, Guest};
 use self::scenario::{Action, DomainSpec};
 pub use self::scenario::{Scenario, ScenarioError};
-use super::{Definition, DomainKey, Host, HostError, Instance, Keepsake, PinError, Sample, VcpuKey};
+use super::{
+    Definition, DomainKey, Host, HostError, HostIdentity, Instance, Keepsake, PinError, Sample, VcpuKey,
+};
 
 /// A host that a scenario describes. See the [module](self).
 #[derive(Debug)]
@@ -254,6 +256,13 @@ impl SimulatedHost {
 }
 
 impl Host for SimulatedHost {
+    fn identity(&mut self) -> Result<HostIdentity, HostError> {
+        Ok(HostIdentity {
+            name: "simulated".to_owned(),
+            is_local: true,
+        })
+    }
+
     fn sample(&mut self) -> Result<Sample, HostError> {
         let tick = self.next_tick;
         self.next_tick += 1;
@@ -275,6 +284,7 @@ impl Host for SimulatedHost {
                 .iter()
                 .map(|guest| guest.sample(counters_read_at_ns))
                 .collect(),
+            unread: Vec::new(),
         })
     }
 

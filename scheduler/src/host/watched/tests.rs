@@ -12,6 +12,12 @@ type Sampling = fn() -> Result<Sample, HostError>;
 struct Scripted(Sampling);
 
 impl Host for Scripted {
+    fn identity(&mut self) -> Result<HostIdentity, HostError> {
+        Ok(HostIdentity {
+            name: "scripted".to_owned(),
+            is_local: true,
+        })
+    }
     fn sample(&mut self) -> Result<Sample, HostError> {
         (self.0)()
     }

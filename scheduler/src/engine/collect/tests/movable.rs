@@ -30,6 +30,7 @@ impl Course {
                 topology: Arc::new(Topology::uniform(1, 1, 4, 1).expect("valid")),
                 isolated: OsCpuSet::new(),
                 domains: vec![domain("web-1", 1, two()), domain("db-1", 1, two())],
+                unread: Vec::new(),
             },
             budget: None,
         };

@@ -5,18 +5,29 @@
 //! the loop is the wish to stop, a host that refuses every pin, or, with `--once`, anything that keeps the one tick from
 //! coming to its end.
 
+mod grid;
+mod orders;
+mod report;
+
 use std::io;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
 use thiserror::Error;
 use tracing::{debug, error, info, warn};
 use vcpu_policy_api::plan::NamedAction;
 
-use super::apply::{Applied, Pinned, apply};
+use self::grid::Grid;
+pub use self::orders::{Order, Release, ReleaseError, Reload, Renewal, release};
+use self::orders::{Waited, wait};
+use self::report::Troubles;
+use super::apply::{Applied, apply};
+use super::journal::JournalError;
+use super::ledger::Ledger;
 use super::stop::Stop;
-use super::verify::{NamedRejection, named, same_request};
+use super::verify::{named, same_request};
 use super::{Decision, Engine, TickError};
-use crate::host::{Host, HostError, PinError, Sample};
+use crate::host::{Host, HostError, PinError};
 
 /// How the loop runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +39,6 @@ pub struct Settings {
     /// Decide, but pin nothing.
     pub dry_run: bool,
 }
-
-/// The longest wait between two attempts to reach a host that was lost.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Gets to see each new proposal of a dry run; an error ends the loop.
 pub type Proposals<'a> = dyn FnMut(&Decision<'_>) -> io::Result<()> + 'a;
@@ -50,6 +58,9 @@ pub enum DaemonError {
     /// Nobody takes the proposals of a dry run.
     #[error("cannot write the result")]
     Output(#[source] io::Error),
+    /// Nothing may be pinned that is not recorded, and there is no next tick.
+    #[error("nothing is pinned, since the original affinities could not be recorded")]
+    Unrecorded(#[source] JournalError),
     /// Pins failed, and there is no next tick to try them in.
     #[error("{failed} of {all} pins failed")]
     Pins {
@@ -72,16 +83,28 @@ pub struct Totals {
     pub pins: u64,
 }
 
-/// Runs until told to stop; `proposals` gets to see each new proposal of a dry run.
+/// Where the loop meets what is around it.
+pub struct Surroundings<'a> {
+    /// The wish to stop.
+    pub stop: &'a Stop,
+    /// What it is asked for while it runs.
+    pub orders: &'a Receiver<Order>,
+    /// Gets to see each new proposal of a dry run.
+    pub proposals: &'a mut Proposals<'a>,
+    /// Reads the configuration again.
+    pub reload: &'a mut Reload<'a>,
+}
+
+/// Runs until told to stop.
 ///
 /// # Errors
 /// If the loop cannot go on; see [`DaemonError`].
 pub fn run(
     host: &mut dyn Host,
     engine: &mut Engine,
-    stop: &Stop,
+    ledger: &mut Ledger,
     settings: Settings,
-    proposals: &mut Proposals<'_>,
+    around: &mut Surroundings<'_>,
 ) -> Result<Totals, DaemonError> {
     let mut daemon = Daemon {
         settings,
@@ -89,21 +112,37 @@ pub fn run(
         proposed: None,
         totals: Totals::default(),
     };
-    let grid = Grid::new(settings.interval);
+    let mut grid = Grid::new(settings.interval);
     loop {
-        let outcome = daemon.tick(host, engine, proposals);
+        let outcome = daemon.tick(host, engine, ledger, around.proposals);
         match outcome {
-            Err(DaemonError::Host(HostError::Stopped)) => break,
+            Err(DaemonError::Host(HostError::Stopped)) => return Ok(daemon.totals),
             Err(error) => return Err(error),
-            Ok(Tick::Done) if settings.once => break,
+            Ok(Tick::Done) if daemon.settings.once => return Ok(daemon.totals),
             Ok(_) => {}
         }
-        let next = grid.next(Instant::now(), daemon.troubles.backoff());
-        if stop.is_requested() || stop.wait_until(next) {
-            break;
+        let mut next = grid.next(Instant::now(), daemon.troubles.backoff());
+        loop {
+            match wait(next, around.orders, around.stop) {
+                Waited::Moment => break,
+                Waited::Stop => return Ok(daemon.totals),
+                Waited::Order(Order::Release(asked, answer)) => {
+                    let released = release(ledger, &asked);
+                    report::released(&asked, &released);
+                    // Whoever asked may have gone.
+                    let _ = answer.send(released);
+                }
+                Waited::Order(Order::Reload) => {
+                    if let Some(renewal) = (around.reload)()
+                        && daemon.renew(engine, renewal)
+                    {
+                        grid = Grid::new(daemon.settings.interval);
+                        next = grid.next(Instant::now(), None);
+                    }
+                }
+            }
         }
     }
-    Ok(daemon.totals)
 }
 
 struct Daemon {
@@ -129,6 +168,7 @@ impl Daemon {
         &mut self,
         host: &mut dyn Host,
         engine: &mut Engine,
+        ledger: &mut Ledger,
         proposals: &mut Proposals<'_>,
     ) -> Result<Tick, DaemonError> {
         let sample = match host.sample() {
@@ -141,7 +181,9 @@ impl Daemon {
                 return Ok(Tick::Lost);
             }
         };
-        let decision = match engine.decide(&sample) {
+        let terms = engine.terms().clone();
+        report::observed(&ledger.observe(&sample, &terms));
+        let decision = match engine.decide(&sample, ledger) {
             Ok(Some(decision)) => decision,
             Ok(None) => return Ok(Tick::Baseline),
             Err(error) if self.settings.once => return Err(error.into()),
@@ -152,13 +194,14 @@ impl Daemon {
         };
         self.troubles.decided();
         self.totals.ticks += 1;
-        report_decision(&decision);
+        report::decision(&decision);
         if self.settings.dry_run {
             self.propose(&decision, proposals).map_err(DaemonError::Output)?;
             return Ok(Tick::Done);
         }
         let all = decision.verdict.accepted.len();
-        let applied = apply(host, &decision.collected, &decision.verdict.accepted);
+        let accepted = &decision.verdict.accepted;
+        let applied = apply(host, ledger, &terms, &decision.collected, accepted);
         self.totals.pins += applied.pinned.len() as u64;
         engine.learn(&applied);
         self.account(applied, all)?;
@@ -179,19 +222,33 @@ impl Daemon {
         Ok(())
     }
 
+    /// Goes over to another configuration; says whether the interval is another one.
+    fn renew(&mut self, engine: &mut Engine, renewal: Renewal) -> bool {
+        let Renewal {
+            settings,
+            terms,
+            make_policy,
+        } = renewal;
+        if let Err(error) = engine.renew(terms, make_policy) {
+            error!("{}; the configuration stays as it was", chain(&error));
+            return false;
+        }
+        let other_interval = settings.interval != self.settings.interval;
+        self.settings = settings;
+        // The same proposal may now rest on other terms.
+        self.proposed = None;
+        info!("the configuration was read again");
+        other_interval
+    }
+
     /// Says what became of the pins.
     fn account(&mut self, applied: Applied, all: usize) -> Result<(), DaemonError> {
-        for Pinned { action, .. } in &applied.pinned {
-            let NamedAction {
-                domain,
-                vcpu,
-                from,
-                cpus,
-                reason,
-                gain,
-            } = action;
-            let gain = format!("{gain:.2}");
-            info!(domain, vcpu, from, %cpus, gain, reason, "pinned");
+        report::pinned(&applied.pinned);
+        report::taken(&applied.taken);
+        match applied.unrecorded {
+            Some(error) if self.settings.once => return Err(DaemonError::Unrecorded(error)),
+            Some(error) => self.troubles.journal(&error),
+            None => self.troubles.journalled(),
         }
         let failed = applied.failed.len() + applied.untried;
         let mut last = None;
@@ -211,12 +268,12 @@ impl Daemon {
                     last = Some(PinError::Host(error));
                 }
                 error => {
-                    report_failed_pin(&failure.action, &error);
+                    report::failed_pin(&failure.action, &error);
                     last = Some(error);
                 }
             }
         }
-        if applied.untried > 0 {
+        if applied.untried > 0 && !self.troubles.is_unrecorded() {
             warn!(pins = applied.untried, "left undone in this tick");
         }
         match last {
@@ -226,113 +283,10 @@ impl Daemon {
     }
 }
 
-fn report_decision(decision: &Decision<'_>) {
-    let snapshot = &decision.collected.snapshot;
-    for note in decision.plan.notes() {
-        debug!(tick = snapshot.tick(), "{note}");
-    }
-    for rejected in &decision.verdict.rejected {
-        let rejected = NamedRejection::new(snapshot, rejected);
-        warn!(
-            tick = snapshot.tick(),
-            "the policy asked for a pin that is not carried out: {rejected}"
-        );
-    }
-}
-
-/// A busy domain's turn comes again in the next tick; a refused pin is not tried again for a while, so it is said.
-fn report_failed_pin(action: &NamedAction, error: &PinError) {
-    let NamedAction {
-        domain, vcpu, cpus, ..
-    } = action;
-    if matches!(error, PinError::Busy { .. }) {
-        debug!(domain, vcpu, %cpus, "{}", chain(error));
-    } else {
-        warn!(domain, vcpu, %cpus, "{}; the vCPU is set aside for a while", chain(error));
-    }
-}
-
-/// What is wrong, so that it is said once and not in every tick.
-#[derive(Debug, Default)]
-struct Troubles {
-    /// How many samples in a row failed.
-    failed_samples: u32,
-    /// Whether the connection is known to be lost.
-    lost: bool,
-    undecided: bool,
-}
-
-impl Troubles {
-    fn host(&mut self, error: &HostError) {
-        self.lost = matches!(error, HostError::Lost { .. });
-        self.failed_samples += 1;
-        if self.failed_samples == 1 {
-            error!("{}; nothing is decided until it can be read again", chain(error));
-        } else {
-            debug!(attempt = self.failed_samples, "{}", chain(error));
-        }
-    }
-
-    /// A sample came: whatever kept them from coming is over.
-    fn over(&mut self, sample: Sample) -> Sample {
-        if self.failed_samples > 0 {
-            info!(missed = self.failed_samples, "the host can be read again");
-        }
-        self.failed_samples = 0;
-        self.lost = false;
-        sample
-    }
-
-    fn decision(&mut self, error: &TickError) {
-        if self.undecided {
-            debug!("{}", chain(error));
-        } else {
-            error!("{}; this tick is lost", chain(error));
-        }
-        self.undecided = true;
-    }
-
-    fn decided(&mut self) {
-        self.undecided = false;
-    }
-
-    /// How much longer than the interval to wait for a host that is lost: doubled with each attempt.
-    fn backoff(&self) -> Option<Duration> {
-        let doublings = self.failed_samples.saturating_sub(1).min(6);
-        self.lost
-            .then(|| Duration::from_secs(1 << doublings).min(LONGEST_BACKOFF))
-    }
-}
-
 /// An error with its causes, in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-/// The points in time at which ticks lie.
-#[derive(Debug)]
-struct Grid {
-    begun: Instant,
-    interval: Duration,
-}
-
-impl Grid {
-    fn new(interval: Duration) -> Self {
-        Self {
-            begun: Instant::now(),
-            interval,
-        }
-    }
-
-    /// The first point after `now`, and not before `pause` is over.
-    fn next(&self, now: Instant, pause: Option<Duration>) -> Instant {
-        let earliest = now + pause.unwrap_or_default();
-        let elapsed = earliest.duration_since(self.begun).as_nanos();
-        let interval = self.interval.as_nanos().max(1);
-        let into_interval = elapsed % interval;
-        earliest + Duration::from_nanos(u64::try_from(interval - into_interval).unwrap_or(u64::MAX))
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,93 @@
+//! `release`: lets vCPUs be moved again that are left alone because someone else had pinned them.
+
+use std::io::Write;
+
+use anyhow::anyhow;
+use clap::Args;
+
+use super::Failure;
+use super::args::ConnectArgs;
+use super::restore::StateArgs;
+use super::run::open_libvirt;
+use super::signals::Signals;
+use super::state::{self, State};
+use crate::engine::daemon::{Release, release as release_in};
+use crate::engine::terms::Terms;
+use crate::host::Host;
+use crate::host::libvirt::Access;
+use crate::host::watched::{PATIENCE, Watched};
+use crate::operate::control::{self, ControlError};
+
+#[derive(Debug, Args)]
+pub(super) struct ReleaseArgs {
+    /// The domain's name or UUID, or DOMAIN/VCPU for one of its vCPUs
+    #[arg(value_name = "DOMAIN[/VCPU]", value_parser = target)]
+    target: Release,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// A domain's name holds no slash: libvirt sees to that.
+fn target(text: &str) -> Result<Release, String> {
+    let (domain, vcpu) = match text.split_once('/') {
+        None => (text, None),
+        Some((domain, number)) => {
+            let number = number.parse().map_err(|_| {
+                format!("\"{number}\" is no number of a vCPU; expected DOMAIN or DOMAIN/VCPU, such as web/0")
+            })?;
+            (domain, Some(number))
+        }
+    };
+    if domain.is_empty() {
+        return Err("expected DOMAIN or DOMAIN/VCPU, such as web/0".to_owned());
+    }
+    Ok(Release {
+        domain: domain.to_owned(),
+        vcpu,
+    })
+}
+
+pub(super) fn release(args: &ReleaseArgs, output: &mut dyn Write) -> Result<(), Failure> {
+    let signals = Signals::handle(None)?;
+    let open = open_libvirt(args.connect.uri().to_owned(), Access::ReadWrite);
+    let mut host = Watched::open(open, signals.stop, PATIENCE).map_err(Failure::world)?;
+    let identity = host.identity().map_err(Failure::world)?;
+    let stated = args.state.state_dir.as_deref();
+    let released = match control::release(&state::folder(&identity, stated)?, &args.target) {
+        Err(ControlError::NoDaemon) => {
+            let state = State::open(&identity, stated, "release")?;
+            without_a_daemon(&mut host, state, &args.target)?
+        }
+        Err(error @ ControlError::Refused(_)) => return Err(Failure::caller(error)),
+        outcome => outcome.map_err(Failure::world)?,
+    };
+    let domain = &args.target.domain;
+    if released.is_empty() {
+        writeln!(
+            output,
+            "nothing to release: nothing of {domain} that was asked for is left alone"
+        )?;
+    }
+    for vcpu in released {
+        writeln!(output, "{domain}/{vcpu}  released")?;
+    }
+    Ok(())
+}
+
+/// Changes what the next daemon finds.
+fn without_a_daemon(host: &mut Watched, mut state: State, target: &Release) -> Result<Vec<u32>, Failure> {
+    let sample = host.sample().map_err(Failure::world)?;
+    state.ledger.observe(&sample, &Terms::default());
+    let released = release_in(&mut state.ledger, target).map_err(Failure::caller)?;
+    let changed = state.ledger.stale();
+    let refusals = state.ledger.keep(host, &changed);
+    state.ledger.write().map_err(Failure::world)?;
+    match refusals.into_iter().next() {
+        None => Ok(released),
+        Some((_, error)) => Err(Failure::World(
+            anyhow!(error).context("the journal knows of the release, the domain does not"),
+        )),
+    }
+}

@@ -1,0 +1,116 @@
+//! `restore`: gives every vCPU back the affinity that it had before the scheduler pinned it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use clap::Args;
+use tracing::{info, warn};
+
+use super::Failure;
+use super::args::ConnectArgs;
+use super::run::open_libvirt;
+use super::signals::Signals;
+use super::state::State;
+use crate::engine::daemon::chain;
+use crate::engine::ledger::Ledger;
+use crate::engine::restore::{Restored, Returned, restore as give_back};
+use crate::engine::stop::Stop;
+use crate::engine::terms::Terms;
+use crate::host::Host;
+use crate::host::libvirt::Access;
+use crate::host::watched::{PATIENCE, Watched};
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    #[command(flatten)]
+    connect: ConnectArgs,
+    #[command(flatten)]
+    pub(super) state: StateArgs,
+    /// How long to try what does not succeed at once, such as a busy domain
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    stop_timeout: Duration,
+}
+
+/// Where the scheduler keeps what has to outlive it.
+#[derive(Debug, Args)]
+pub(super) struct StateArgs {
+    /// The folder for the journal of original affinities [default: a folder of the system's or of the user's]
+    #[arg(long, value_name = "DIR")]
+    #[arg(
+        long_help = "The folder for the journal of original affinities and the lock, each host's in a folder of its own [default: /run/vcpu-scheduler, for root and a host that is this machine; /var/lib/vcpu-scheduler for one that is not; for other users $XDG_RUNTIME_DIR/vcpu-scheduler and $XDG_STATE_HOME/vcpu-scheduler]"
+    )]
+    pub(super) state_dir: Option<PathBuf>,
+}
+
+pub(super) fn restore(args: &RestoreArgs, output: &mut dyn Write) -> Result<(), Failure> {
+    let signals = Signals::handle(None)?;
+    let open = open_libvirt(args.connect.uri().to_owned(), Access::ReadWrite);
+    let mut host = Watched::open(open, signals.stop.clone(), PATIENCE).map_err(Failure::world)?;
+    let identity = host.identity().map_err(Failure::world)?;
+    let stated = args.state.state_dir.as_deref();
+    let mut state = State::open(&identity, stated, "restore")?;
+    let deadline = Instant::now() + args.stop_timeout;
+    let restored = give_back(
+        &mut host,
+        &mut state.ledger,
+        &Terms::default(),
+        deadline,
+        &signals.stop,
+    );
+    write_result(output, &restored)?;
+    outcome(&restored)
+}
+
+/// At the daemon's end: the same, said in the log. `hurry` is the wish not to wait for it.
+pub(super) fn at_the_end(
+    host: &mut Watched,
+    ledger: &mut Ledger,
+    terms: &Terms,
+    timeout: Duration,
+    hurry: &Stop,
+) -> Result<(), Failure> {
+    host.heed(hurry.clone());
+    let restored = give_back(host, ledger, terms, Instant::now() + timeout, hurry);
+    for Returned { domain, vcpu, cpus } in &restored.given_back {
+        info!(%domain, vcpu, %cpus, "given back");
+    }
+    for Returned { domain, vcpu, cpus } in &restored.left_alone {
+        info!(%domain, vcpu, %cpus, "left as another hand has pinned it");
+    }
+    for remaining in &restored.remaining {
+        let domain = remaining.domain.as_deref().unwrap_or("all that is left");
+        warn!(domain, "not given back: {}", chain(&remaining.why));
+    }
+    outcome(&restored)
+}
+
+fn write_result(output: &mut dyn Write, restored: &Restored) -> std::io::Result<()> {
+    for Returned { domain, vcpu, cpus } in &restored.given_back {
+        writeln!(output, "{domain}/{vcpu}  given back: {cpus}")?;
+    }
+    for Returned { domain, vcpu, cpus } in &restored.left_alone {
+        writeln!(
+            output,
+            "{domain}/{vcpu}  left alone: {cpus}, as another hand has pinned it"
+        )?;
+    }
+    for remaining in &restored.remaining {
+        let domain = remaining.domain.as_deref().unwrap_or("(all that is left)");
+        writeln!(output, "{domain}  not given back: {}", chain(&remaining.why))?;
+    }
+    if restored.given_back.is_empty() && restored.left_alone.is_empty() && restored.remaining.is_empty() {
+        writeln!(output, "nothing to give back")?;
+    }
+    Ok(())
+}
+
+fn outcome(restored: &Restored) -> Result<(), Failure> {
+    if restored.remaining.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::World(anyhow!(
+        "not everything could be given back; the journal still has it, and `vcpu-scheduler restore` tries again"
+    )))
+}

@@ -1,0 +1,117 @@
+//! What the loop is asked for while it runs. It is done between two ticks, never within one.
+
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, at, select};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::Settings;
+use crate::engine::MakePolicy;
+use crate::engine::ledger::Ledger;
+use crate::engine::stop::Stop;
+use crate::engine::terms::Terms;
+
+/// Something to do between two ticks.
+#[derive(Debug)]
+pub enum Order {
+    /// Read the configuration again.
+    Reload,
+    /// Let vCPUs be moved again that are left alone; the numbers of those come back.
+    Release(Release, Sender<Result<Vec<u32>, ReleaseError>>),
+}
+
+/// Which vCPUs are to be released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// The domain's name or UUID.
+    pub domain: String,
+    /// The vCPU's number; `None`: all of the domain.
+    pub vcpu: Option<u32>,
+}
+
+/// Why nothing was released.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum ReleaseError {
+    /// No domain of this name or UUID runs.
+    #[error("no domain {domain} runs on this host")]
+    NoDomain {
+        /// What was asked for.
+        domain: String,
+    },
+    /// The domain does not have this vCPU.
+    #[error("domain {domain} has no vCPU {vcpu}")]
+    NoVcpu {
+        /// The domain.
+        domain: String,
+        /// The number asked for.
+        vcpu: u32,
+    },
+}
+
+/// What a new configuration comes to.
+pub struct Renewal {
+    /// How the loop runs.
+    pub settings: Settings,
+    /// What holds for every tick.
+    pub terms: Terms,
+    /// Another policy, or the same with other options; `None` if it is the same with the same ones.
+    pub make_policy: Option<MakePolicy>,
+}
+
+/// Reads the configuration again; `None`, once it has said why, if the old one is to stay.
+pub type Reload<'a> = dyn FnMut() -> Option<Renewal> + 'a;
+
+/// Does what is asked of the ledger; gives the numbers of the vCPUs that were left alone until now.
+///
+/// # Errors
+/// If there is no such domain or vCPU.
+pub fn release(ledger: &mut Ledger, asked: &Release) -> Result<Vec<u32>, ReleaseError> {
+    let Some(domain) = ledger.find(&asked.domain) else {
+        return Err(ReleaseError::NoDomain {
+            domain: asked.domain.clone(),
+        });
+    };
+    if let Some(number) = asked.vcpu
+        && !ledger.has(domain, number)
+    {
+        return Err(ReleaseError::NoVcpu {
+            domain: asked.domain.clone(),
+            vcpu: number,
+        });
+    }
+    let released = ledger.release(domain, asked.vcpu);
+    Ok(released.iter().map(|vcpu| vcpu.number).collect())
+}
+
+/// What came of waiting.
+pub(super) enum Waited {
+    /// The moment came.
+    Moment,
+    /// The wish to stop.
+    Stop,
+    /// Something is to be done first.
+    Order(Order),
+}
+
+/// Waits for a moment, for an order, or for the wish to stop.
+pub(super) fn wait(moment: Instant, orders: &Receiver<Order>, stop: &Stop) -> Waited {
+    if stop.is_requested() {
+        return Waited::Stop;
+    }
+    select! {
+        recv(stop.channel()) -> _ => Waited::Stop,
+        // Without anybody to order anything, there is the moment.
+        recv(orders) -> order => order.map_or_else(|_| quietly(moment, stop), Waited::Order),
+        recv(at(moment)) -> _ => Waited::Moment,
+    }
+}
+
+fn quietly(moment: Instant, stop: &Stop) -> Waited {
+    if stop.wait_until(moment) {
+        Waited::Stop
+    } else {
+        Waited::Moment
+    }
+}

@@ -1,0 +1,215 @@
+//! What the loop says, and how often: what changed is said when it does, what goes on being wrong is said once.
+
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+use vcpu_policy_api::plan::NamedAction;
+
+use super::{Release, ReleaseError, chain};
+use crate::engine::apply::{Pinned, Taken};
+use crate::engine::journal::JournalError;
+use crate::engine::ledger::{Finding, Notice, Observed};
+use crate::engine::verify::NamedRejection;
+use crate::engine::{Decision, TickError};
+use crate::host::{HostError, PinError, Sample};
+
+/// The longest wait between two attempts to reach a host that was lost.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// What a sample told of other hands.
+pub(super) fn observed(observed: &Observed) {
+    if observed.adopted > 0 {
+        info!(
+            vcpus = observed.adopted,
+            "pins of an earlier run are taken over; they are given back at the end"
+        );
+    }
+    for notice in &observed.notices {
+        report_notice(notice);
+    }
+}
+
+fn report_notice(notice: &Notice) {
+    let Notice {
+        key,
+        domain,
+        expected,
+        found,
+        ..
+    } = notice;
+    let vcpu = key.number;
+    match notice.finding {
+        Finding::Unchanged | Finding::Confirmed => {}
+        Finding::Displaced => {
+            info!(%domain, vcpu, was = %expected, %found, "its CPUs went offline: the kernel lets it run elsewhere");
+        }
+        Finding::Taken => info!(
+            %domain, vcpu, was = %expected, %found,
+            "pinned by another hand: left alone until it has its original affinity again or is released \
+             (vcpu-scheduler release {domain}/{vcpu})"
+        ),
+        Finding::Overridden => {
+            info!(%domain, vcpu, was = %expected, %found, "pinned by another hand, which is overridden");
+        }
+        Finding::Returned => {
+            info!(%domain, vcpu, %found, "given free by the other hand: it may be moved again");
+        }
+    }
+}
+
+/// Pins that were made, with their reasons.
+pub(super) fn pinned(pinned: &[Pinned]) {
+    for Pinned { action, .. } in pinned {
+        let NamedAction {
+            domain,
+            vcpu,
+            from,
+            cpus,
+            reason,
+            gain,
+        } = action;
+        let gain = format!("{gain:.2}");
+        info!(domain, vcpu, from, %cpus, gain, reason, "pinned");
+    }
+}
+
+/// What became of a wish to release vCPUs.
+pub(super) fn released(asked: &Release, released: &Result<Vec<u32>, ReleaseError>) {
+    let domain = &asked.domain;
+    match released {
+        Ok(vcpus) if vcpus.is_empty() => debug!(domain, "asked to release vCPUs that are not left alone"),
+        Ok(vcpus) => info!(domain, ?vcpus, "released: they may be moved again"),
+        Err(error) => debug!("asked to release vCPUs: {error}"),
+    }
+}
+
+/// Pins that were left because someone else was faster.
+pub(super) fn taken(taken: &[Taken]) {
+    for Taken { action, found, .. } in taken {
+        let NamedAction { domain, vcpu, .. } = action;
+        info!(
+            domain, vcpu, %found,
+            "pinned by another hand just now: left alone until it has its original affinity again or is released \
+             (vcpu-scheduler release {domain}/{vcpu})"
+        );
+    }
+}
+
+pub(super) fn decision(decision: &Decision<'_>) {
+    let snapshot = &decision.collected.snapshot;
+    for note in decision.plan.notes() {
+        debug!(tick = snapshot.tick(), "{note}");
+    }
+    for rejected in &decision.verdict.rejected {
+        let rejected = NamedRejection::new(snapshot, rejected);
+        warn!(
+            tick = snapshot.tick(),
+            "the policy asked for a pin that is not carried out: {rejected}"
+        );
+    }
+}
+
+/// A busy domain's turn comes again in the next tick; a refused pin is not tried again for a while, so it is said.
+pub(super) fn failed_pin(action: &NamedAction, error: &PinError) {
+    let NamedAction {
+        domain, vcpu, cpus, ..
+    } = action;
+    if matches!(error, PinError::Busy { .. }) {
+        debug!(domain, vcpu, %cpus, "{}", chain(error));
+    } else {
+        warn!(domain, vcpu, %cpus, "{}; the vCPU is set aside for a while", chain(error));
+    }
+}
+
+/// What is wrong, so that it is said once and not in every tick.
+#[derive(Debug, Default)]
+pub(super) struct Troubles {
+    /// How many samples in a row failed.
+    failed_samples: u32,
+    /// Whether the connection is known to be lost.
+    lost: bool,
+    undecided: bool,
+    /// Whether the journal could not be written.
+    unrecorded: bool,
+}
+
+impl Troubles {
+    pub(super) fn host(&mut self, error: &HostError) {
+        self.lost = matches!(error, HostError::Lost { .. });
+        self.failed_samples += 1;
+        if self.failed_samples == 1 {
+            error!("{}; nothing is decided until it can be read again", chain(error));
+        } else {
+            debug!(attempt = self.failed_samples, "{}", chain(error));
+        }
+    }
+
+    /// A sample came: whatever kept them from coming is over.
+    pub(super) fn over(&mut self, sample: Sample) -> Sample {
+        if self.failed_samples > 0 {
+            info!(missed = self.failed_samples, "the host can be read again");
+        }
+        self.failed_samples = 0;
+        self.lost = false;
+        sample
+    }
+
+    pub(super) fn decision(&mut self, error: &TickError) {
+        if self.undecided {
+            debug!("{}", chain(error));
+        } else {
+            error!("{}; this tick is lost", chain(error));
+        }
+        self.undecided = true;
+    }
+
+    pub(super) fn journal(&mut self, error: &JournalError) {
+        if self.unrecorded {
+            debug!("{}", chain(error));
+        } else {
+            error!("{}; nothing is pinned until it can be written", chain(error));
+        }
+        self.unrecorded = true;
+    }
+
+    pub(super) fn journalled(&mut self) {
+        if std::mem::take(&mut self.unrecorded) {
+            info!("the journal can be written again");
+        }
+    }
+
+    pub(super) fn is_unrecorded(&self) -> bool {
+        self.unrecorded
+    }
+
+    pub(super) fn decided(&mut self) {
+        self.undecided = false;
+    }
+
+    /// How much longer than the interval to wait for a host that is lost: doubled with each attempt.
+    pub(super) fn backoff(&self) -> Option<Duration> {
+        let doublings = self.failed_samples.saturating_sub(1).min(6);
+        self.lost
+            .then(|| Duration::from_secs(1 << doublings).min(LONGEST_BACKOFF))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_for_a_lost_host_grows_to_a_minute() {
+        let mut troubles = Troubles::default();
+        let lost = HostError::Lost {
+            operation: "test".to_owned(),
+            source: "broken".into(),
+        };
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            troubles.host(&lost);
+            waits.extend(troubles.backoff().map(|wait| wait.as_secs()));
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+}

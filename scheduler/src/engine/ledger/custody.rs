@@ -1,0 +1,278 @@
+//! Whose decision a vCPU's affinity is.
+//!
+//! For each vCPU this holds the affinity it had before us, the one that is known to hold now, and those that were asked
+//! for without an answer. In goes the affinity that is seen; out comes whether it is one of these, or somebody else's
+//! decision. Pure.
+//!
+//! Promises:
+//! - An affinity that is neither the one known to hold nor one asked for is somebody else's. The vCPU is then left alone
+//!   until its original affinity is seen again, or it is released.
+//! - What the kernel does by itself is nobody's decision. A mask whose last CPU goes offline is widened by the kernel, and
+//!   one that is shown with or without its offline CPUs is the same mask.
+//! - The original never changes, whatever is seen later.
+
+use vcpu_policy_api::cpuset::OsCpuSet;
+
+use crate::engine::terms::{InitialPins, ManualPins};
+use crate::host::{Kept, Original};
+
+/// What is known of one vCPU's affinity. See the [module](self).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Custody {
+    /// What it is given back.
+    pub original: Original,
+    /// The affinity last known to hold: seen first, or confirmed last.
+    pub expected: OsCpuSet,
+    /// Affinities that may come to hold yet: asked for without an answer, or stated once and widened by the kernel.
+    pub asked: Vec<OsCpuSet>,
+    /// Why it is left alone, if it is.
+    pub hold: Option<Hold>,
+    /// Whether it was ever asked to be pinned, so that there is something to give back.
+    pub touched: bool,
+}
+
+/// Why a vCPU is left alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// Someone else pinned it, to this.
+    Manual(OsCpuSet),
+    /// It had this affinity when it was first seen, and such are respected.
+    Initial(OsCpuSet),
+}
+
+/// What has to be known beside an affinity to judge it.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// The CPUs that are online.
+    pub online: &'a OsCpuSet,
+    /// The CPUs that were online when affinities were last looked at.
+    pub online_before: &'a OsCpuSet,
+    /// What a vCPU without an affinity of its own has: the definition's set, or all CPUs that are online.
+    pub inherited: &'a OsCpuSet,
+}
+
+/// What an affinity that was seen turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Nothing new.
+    Unchanged,
+    /// One that was asked for without an answer holds.
+    Confirmed,
+    /// The kernel widened a mask of which no CPU is online.
+    Displaced,
+    /// Somebody else's decision: the vCPU is left alone from now on.
+    Taken,
+    /// Somebody else's decision, which was expected not to be respected: the vCPU may be moved from there.
+    Overridden,
+    /// The original is back, or nothing of its own: the vCPU may be moved again.
+    Returned,
+}
+
+/// An affinity that is seen, among those that are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mask {
+    /// The one that is known to hold.
+    Expected,
+    /// The one at this place of those asked for.
+    Asked(usize),
+    /// The one known to hold, less CPUs that came back online: some kernels take an offline CPU out for good.
+    Shrunk,
+    /// What the kernel makes of one of which no CPU is online.
+    Widened,
+    /// None of them.
+    Other,
+}
+
+/// More answers than this are never outstanding: a connection that hangs is opened anew.
+const MOST_ASKED: usize = 4;
+
+impl Custody {
+    /// A vCPU that is seen for the first time, with nothing known about it.
+    pub fn first_seen(seen: &OsCpuSet, scene: Scene<'_>, pins: InitialPins) -> Self {
+        let original = if is_everything(seen, scene) {
+            Original::Inherit
+        } else {
+            Original::Cpus(seen.clone())
+        };
+        let respected = pins == InitialPins::Respect && !same(seen, scene.inherited, scene.online);
+        Self {
+            hold: (respected && original != Original::Inherit).then(|| Hold::Initial(seen.clone())),
+            original,
+            expected: seen.clone(),
+            asked: Vec::new(),
+            touched: false,
+        }
+    }
+
+    /// A vCPU of a domain that carried this about it.
+    pub fn carried(kept: &Kept, seen: &OsCpuSet) -> Self {
+        Self {
+            original: kept.original.clone(),
+            expected: seen.clone(),
+            asked: Vec::new(),
+            hold: kept.hands_off.then(|| Hold::Manual(seen.clone())),
+            touched: true,
+        }
+    }
+
+    /// What a domain is to carry about it; `None` if that is nothing.
+    pub fn kept(&self) -> Option<Kept> {
+        self.is_on_record().then(|| Kept {
+            original: self.original.clone(),
+            hands_off: matches!(self.hold, Some(Hold::Manual(_))),
+        })
+    }
+
+    /// Whether it has to outlive this process.
+    pub fn is_on_record(&self) -> bool {
+        self.touched || matches!(self.hold, Some(Hold::Manual(_)))
+    }
+
+    /// Judges the affinity that is seen, and remembers it.
+    pub fn observe(&mut self, seen: &OsCpuSet, scene: Scene<'_>, manual: ManualPins) -> Finding {
+        match &mut self.hold {
+            Some(Hold::Manual(held)) => {
+                held.clone_from(seen);
+                if manual == ManualPins::Override || same(seen, &self.resolve(scene), scene.online) {
+                    self.settle(seen);
+                    return Finding::Returned;
+                }
+                Finding::Unchanged
+            }
+            Some(Hold::Initial(held)) => {
+                let moved = !same(seen, held, scene.online);
+                held.clone_from(seen);
+                if moved && same(seen, scene.inherited, scene.online) {
+                    self.settle(seen);
+                    return Finding::Returned;
+                }
+                Finding::Unchanged
+            }
+            None => self.judge(seen, scene, manual),
+        }
+    }
+
+    fn judge(&mut self, seen: &OsCpuSet, scene: Scene<'_>, manual: ManualPins) -> Finding {
+        match self.recognise(seen, scene) {
+            Mask::Expected => Finding::Unchanged,
+            Mask::Asked(at) => {
+                self.expected = self.asked.remove(at);
+                Finding::Confirmed
+            }
+            Mask::Shrunk => {
+                self.expected.clone_from(seen);
+                Finding::Unchanged
+            }
+            Mask::Widened => {
+                let stated = std::mem::replace(&mut self.expected, seen.clone());
+                self.remember(stated);
+                Finding::Displaced
+            }
+            Mask::Other if manual == ManualPins::Override => {
+                self.settle(seen);
+                Finding::Overridden
+            }
+            Mask::Other => {
+                self.hold = Some(Hold::Manual(seen.clone()));
+                Finding::Taken
+            }
+        }
+    }
+
+    /// Which of the known affinities this is.
+    fn recognise(&self, seen: &OsCpuSet, scene: Scene<'_>) -> Mask {
+        let is_expected = |online| same(seen, &self.expected, online);
+        let is_asked = |asked: &OsCpuSet| same(seen, asked, scene.online);
+        if is_expected(scene.online) {
+            Mask::Expected
+        } else if let Some(at) = self.asked.iter().position(is_asked) {
+            Mask::Asked(at)
+        } else if scene.online != scene.online_before && is_expected(scene.online_before) {
+            Mask::Shrunk
+        } else if !self.expected.iter().any(|cpu| scene.online.contains(cpu)) {
+            Mask::Widened
+        } else {
+            Mask::Other
+        }
+    }
+
+    /// Whether this affinity is one that was found, set or asked for, or that the kernel made of one: nobody else's.
+    pub fn is_ours(&self, seen: &OsCpuSet, scene: Scene<'_>) -> bool {
+        self.hold.is_none() && self.recognise(seen, scene) != Mask::Other
+    }
+
+    /// Ends the hold on it: it may be moved from where it is. Whether there was one.
+    pub fn release(&mut self) -> bool {
+        match self.hold.take() {
+            Some(Hold::Manual(held) | Hold::Initial(held)) => {
+                self.expected = held;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// It is about to be pinned to this.
+    pub fn intend(&mut self, cpus: &OsCpuSet) {
+        self.touched = true;
+        self.remember(cpus.clone());
+    }
+
+    /// It was pinned to this.
+    pub fn confirm(&mut self, cpus: &OsCpuSet) {
+        self.expected.clone_from(cpus);
+        self.asked.clear();
+    }
+
+    /// It was not pinned to this, and will not be.
+    pub fn retract(&mut self, cpus: &OsCpuSet) {
+        self.asked.retain(|asked| asked != cpus);
+    }
+
+    /// The affinity to give back, as far as its CPUs are online; all that is inherited where none of them is.
+    pub fn resolve(&self, scene: Scene<'_>) -> OsCpuSet {
+        let mut cpus = match &self.original {
+            Original::Inherit => scene.inherited.clone(),
+            Original::Cpus(cpus) => cpus.clone(),
+        };
+        if cpus.iter().any(|cpu| scene.online.contains(cpu)) {
+            return cpus;
+        }
+        cpus.clone_from(scene.inherited);
+        if cpus.iter().any(|cpu| scene.online.contains(cpu)) {
+            cpus
+        } else {
+            scene.online.clone()
+        }
+    }
+
+    fn settle(&mut self, seen: &OsCpuSet) {
+        self.hold = None;
+        self.expected.clone_from(seen);
+        self.asked.clear();
+    }
+
+    fn remember(&mut self, cpus: OsCpuSet) {
+        self.asked.retain(|asked| *asked != cpus);
+        self.asked.push(cpus);
+        if self.asked.len() > MOST_ASKED {
+            self.asked.remove(0);
+        }
+    }
+}
+
+/// Whether two masks let a vCPU run on the same of the CPUs that are online, and on any at all.
+fn same(left: &OsCpuSet, right: &OsCpuSet, online: &OsCpuSet) -> bool {
+    if left == right {
+        return true;
+    }
+    let [mut left, mut right] = [left.clone(), right.clone()];
+    left.intersect(online.as_ref());
+    right.intersect(online.as_ref());
+    left == right && !left.is_empty()
+}
+
+/// Whether a mask binds to nothing, on a host and by a definition that bind to nothing either.
+fn is_everything(seen: &OsCpuSet, scene: Scene<'_>) -> bool {
+    same(seen, scene.online, scene.online) && same(scene.inherited, scene.online, scene.online)
+}

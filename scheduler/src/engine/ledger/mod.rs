@@ -1,0 +1,441 @@
+//! Who decided where each vCPU may run, and what each is to be given back.
+//!
+//! The ledger sees every sample before it is decided on, and is told of every pin before it is made. From that it knows, for
+//! each vCPU, the affinity it had before us and whether the one it has now is ours ([`Custody`]). What has to outlive the
+//! process is written twice: to the [`Journal`], and into the running domain itself, as a [`Keepsake`].
+//!
+//! ```text
+//! observe(sample)             whose are the affinities?       before each decision
+//! intend(pins), keep(host)    recorded, in both places        before the first pin of a tick
+//! confirm / retract           what became of each             after each pin
+//! ```
+//!
+//! **Runs.** What is recorded belongs to one run of a domain. It is found again, after a crash or a new connection, by what
+//! tells the run ([`Incarnation`]) or by the token that the domain carries; a domain that was started anew has neither, and
+//! gets nothing of what a former run had. A run that comes back under another incarnation but with its token (after a managed
+//! save, or from another host) has the affinities it left with.
+//!
+//! **Absence.** A vCPU that a sample does not show may only not have been read, so it is forgotten after a few samples; the
+//! record of a run that ended is kept for a while, in case it comes back.
+
+mod custody;
+mod run;
+
+use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::sync::Arc;
+
+use tracing::debug;
+use vcpu_policy_api::cpuset::OsCpuSet;
+
+pub use self::custody::{Custody, Finding, Hold, Scene};
+use self::run::Run;
+use super::journal::{Entry, Journal, JournalError, Line, Subject, Unkept};
+use super::terms::Terms;
+use crate::host::{DomainKey, DomainSample, DomainUuid, Host, PinError, Sample, Token, VcpuKey};
+
+/// Makes a token that was never made before.
+pub type NewToken = Box<dyn FnMut() -> Token + Send>;
+
+/// For how many samples in a row a vCPU may be missing before it counts as unplugged.
+const SAMPLES_MISSING: u32 = 3;
+/// For how many samples the record of a run that ended is kept.
+const SAMPLES_ENDED: u32 = 64;
+
+/// See the [module](self).
+pub struct Ledger {
+    journal: Box<dyn Journal>,
+    new_token: NewToken,
+    runs: BTreeMap<DomainKey, Run>,
+    /// Records of runs that are not there (any more), and for how many samples.
+    ended: Vec<(Entry, u32)>,
+    online: OsCpuSet,
+    /// vCPUs whose line in the journal is not what holds.
+    unwritten: BTreeSet<VcpuKey>,
+    /// What the journal is still to forget.
+    forgotten: Vec<Subject>,
+}
+
+/// Something about one vCPU that an operator may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Whom it concerns.
+    pub key: VcpuKey,
+    /// The domain's name.
+    pub domain: Arc<str>,
+    /// What was found.
+    pub finding: Finding,
+    /// The affinity that was expected.
+    pub expected: OsCpuSet,
+    /// The affinity that was found.
+    pub found: OsCpuSet,
+}
+
+/// What a sample told the ledger.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// What changed hands.
+    pub notices: Vec<Notice>,
+    /// How many vCPUs are known from an earlier process or an earlier life of their domain.
+    pub adopted: usize,
+}
+
+impl Ledger {
+    /// A ledger that goes on from what an earlier process has left in the journal.
+    pub fn new(journal: Box<dyn Journal>, left: Vec<Entry>, new_token: NewToken) -> Self {
+        Self {
+            journal,
+            new_token,
+            runs: BTreeMap::new(),
+            ended: left.into_iter().map(|entry| (entry, 0)).collect(),
+            online: OsCpuSet::new(),
+            unwritten: BTreeSet::new(),
+            forgotten: Vec::new(),
+        }
+    }
+
+    /// A ledger for a host that nothing outlives.
+    pub fn unkept() -> Self {
+        let mut tokens = 0_u64;
+        let new_token = move || {
+            tokens += 1;
+            Token(tokens.to_string().into())
+        };
+        Self::new(Box::new(Unkept), Vec::new(), Box::new(new_token))
+    }
+
+    /// Takes in what a sample shows.
+    pub fn observe(&mut self, sample: &Sample, terms: &Terms) -> Observed {
+        let online = sample.topology.online();
+        let online_before = if self.online.is_empty() {
+            online.clone()
+        } else {
+            std::mem::take(&mut self.online)
+        };
+        self.part_with_the_ended(sample);
+        let mut observed = Observed::default();
+        for domain in &sample.domains {
+            let key = DomainKey {
+                uuid: domain.uuid,
+                instance: domain.instance,
+            };
+            let run = self.run_of(key, domain);
+            let scene = run::Surroundings {
+                online: &online,
+                online_before: &online_before,
+                manual: terms.manual_pins,
+                initial: terms.initial_pins,
+            };
+            for change in run.observe(domain, scene) {
+                let vcpu = key.vcpu(change.number);
+                observed.adopted += usize::from(change.adopted);
+                self.forgotten.extend(change.forgotten);
+                self.unwritten.insert(vcpu);
+                if let Some((finding, expected, found)) = change.finding {
+                    observed.notices.push(Notice {
+                        key: vcpu,
+                        domain: Arc::clone(&domain.name),
+                        finding,
+                        expected,
+                        found,
+                    });
+                }
+            }
+        }
+        self.online = online;
+        observed
+    }
+
+    /// The run that a sample shows, which may be another one than was known by its key.
+    fn run_of(&mut self, key: DomainKey, domain: &DomainSample) -> &mut Run {
+        if let Some(former) = self.runs.get(&key).filter(|run| run.is_other_than(domain)) {
+            let entries = former.entries();
+            self.ended.extend(entries.map(|entry| (entry, 0)));
+            self.runs.remove(&key);
+        }
+        match self.runs.entry(key) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(unknown) => {
+                let is_of =
+                    |(entry, _): &mut (Entry, u32)| entry.domain == key.uuid && Run::is_of(domain, entry);
+                let records = self.ended.extract_if(.., is_of).map(|(entry, _)| entry).collect();
+                unknown.insert(Run::meet(domain, records))
+            }
+        }
+    }
+
+    /// Moves the records of runs that ended out of the way, and forgets those that ended long ago.
+    fn part_with_the_ended(&mut self, sample: &Sample) {
+        let present: BTreeSet<DomainKey> = sample
+            .domains
+            .iter()
+            .map(|domain| DomainKey {
+                uuid: domain.uuid,
+                instance: domain.instance,
+            })
+            .chain(sample.unread.iter().copied())
+            .collect();
+        let is_unread = |entry: &Entry| sample.unread.iter().any(|key| key.uuid == entry.domain);
+        for (_, samples) in self.ended.iter_mut().filter(|(entry, _)| !is_unread(entry)) {
+            *samples += 1;
+        }
+        let ended: Vec<DomainKey> = self
+            .runs
+            .keys()
+            .filter(|key| !present.contains(key))
+            .copied()
+            .collect();
+        for key in ended {
+            if let Some(run) = self.runs.remove(&key) {
+                self.ended.extend(run.entries().map(|entry| (entry, 0)));
+            }
+        }
+        let forgotten = &mut self.forgotten;
+        self.ended.retain(|(entry, samples)| {
+            let keep = *samples <= SAMPLES_ENDED;
+            if !keep {
+                forgotten.push(entry.subject());
+            }
+            keep
+        });
+    }
+
+    /// Whether a vCPU is to be left alone.
+    pub fn holds(&self, vcpu: &VcpuKey) -> bool {
+        self.custody(vcpu).is_none_or(|custody| custody.hold.is_some())
+    }
+
+    /// What is known of a vCPU.
+    pub fn custody(&self, vcpu: &VcpuKey) -> Option<&Custody> {
+        self.runs.get(&vcpu.domain_key())?.custody(vcpu.number)
+    }
+
+    /// Whether an affinity that a vCPU was just found to have is anybody else's; if so, the vCPU is left alone from now on.
+    pub fn is_taken(&mut self, vcpu: &VcpuKey, found: &OsCpuSet, terms: &Terms) -> bool {
+        let Some(run) = self.runs.get_mut(&vcpu.domain_key()) else {
+            return true;
+        };
+        let taken = run.is_taken(vcpu.number, found, &self.online, terms.manual_pins);
+        if taken {
+            self.unwritten.insert(*vcpu);
+        }
+        taken
+    }
+
+    /// Records that these vCPUs are about to be pinned. When this returns, that is in the journal.
+    ///
+    /// # Errors
+    /// If it is not; nothing may be pinned then.
+    pub fn intend<'a>(
+        &mut self,
+        pins: impl IntoIterator<Item = (&'a VcpuKey, &'a OsCpuSet)>,
+    ) -> Result<(), JournalError> {
+        for (vcpu, cpus) in pins {
+            if let Some(run) = self.runs.get_mut(&vcpu.domain_key()) {
+                run.change(vcpu.number, |custody| custody.intend(cpus));
+                self.unwritten.insert(*vcpu);
+            }
+        }
+        self.write()
+    }
+
+    /// Takes note that a vCPU was pinned.
+    pub fn confirm(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) {
+        self.change(vcpu, |custody| custody.confirm(cpus));
+    }
+
+    /// Takes note that a vCPU was not pinned, and will not be by what was asked.
+    pub fn retract(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) {
+        self.change(vcpu, |custody| custody.retract(cpus));
+    }
+
+    fn change(&mut self, vcpu: &VcpuKey, change: impl FnOnce(&mut Custody)) {
+        if let Some(run) = self.runs.get_mut(&vcpu.domain_key()) {
+            run.change(vcpu.number, change);
+            self.unwritten.insert(*vcpu);
+        }
+    }
+
+    /// The running domain with this name or UUID, as far as the last sample showed it.
+    pub fn find(&self, domain: &str) -> Option<DomainUuid> {
+        let mut runs = self.runs.iter();
+        let found =
+            runs.find(|(key, run)| *run.name == *domain || key.uuid.to_string().eq_ignore_ascii_case(domain));
+        found.map(|(key, _)| key.uuid)
+    }
+
+    /// Whether a running domain has a vCPU, as far as the last samples showed it.
+    pub fn has(&self, domain: DomainUuid, number: u32) -> bool {
+        let mut runs = self.runs.iter().filter(|(key, _)| key.uuid == domain);
+        runs.any(|(_, run)| run.custody(number).is_some())
+    }
+
+    /// Ends the holds on a domain's vCPUs, or on one of them; says of which.
+    pub fn release(&mut self, domain: DomainUuid, number: Option<u32>) -> Vec<VcpuKey> {
+        let mut released = Vec::new();
+        for (key, run) in self.runs.iter_mut().filter(|(key, _)| key.uuid == domain) {
+            for vcpu in run.release(number) {
+                released.push(key.vcpu(vcpu));
+                self.unwritten.insert(key.vcpu(vcpu));
+            }
+        }
+        released
+    }
+
+    /// Brings the journal up to date.
+    ///
+    /// # Errors
+    /// If it could not be written; what is unwritten then stays so for the next time.
+    pub fn write(&mut self) -> Result<(), JournalError> {
+        let mut lines: Vec<Line> = self.forgotten.iter().cloned().map(Line::Forget).collect();
+        for vcpu in &self.unwritten {
+            let Some(run) = self.runs.get_mut(&vcpu.domain_key()) else {
+                continue;
+            };
+            if run.is_on_record(vcpu.number) {
+                run.ensure_token(&mut self.new_token);
+                lines.extend(run.entry(vcpu.number).map(Line::Vcpu));
+            }
+        }
+        if !lines.is_empty() {
+            self.journal.append(&lines)?;
+        }
+        self.forgotten.clear();
+        self.unwritten.clear();
+        Ok(())
+    }
+
+    /// Which domains may have to carry something else than they do.
+    pub fn stale(&self) -> BTreeSet<DomainKey> {
+        let stale = self.runs.iter().filter(|(_, run)| run.is_stale());
+        stale.map(|(key, _)| *key).collect()
+    }
+
+    /// Has these domains carry what they are to carry now, where that is not what they do.
+    ///
+    /// Those that do not take it are given with the reason; without a connection the rest is left undone.
+    pub fn keep(&mut self, host: &mut dyn Host, domains: &BTreeSet<DomainKey>) -> Vec<(DomainKey, PinError)> {
+        let mut refusals = Vec::new();
+        for key in domains {
+            let Some(run) = self.runs.get_mut(key).filter(|run| run.is_stale()) else {
+                continue;
+            };
+            if run.records() > 0 {
+                run.ensure_token(&mut self.new_token);
+            }
+            let keepsake = run.keepsake();
+            if run.carried() == keepsake.as_ref() {
+                run.carries(keepsake);
+                continue;
+            }
+            match host.keep(key, keepsake.as_ref()) {
+                Ok(()) => run.carries(keepsake),
+                Err(error) => {
+                    debug!(domain = %run.name, "it does not carry its originals: {error}");
+                    let lost = matches!(error, PinError::Host(_));
+                    if !lost {
+                        run.does_not_carry();
+                    }
+                    refusals.push((*key, error));
+                    if lost {
+                        break;
+                    }
+                }
+            }
+        }
+        refusals
+    }
+
+    /// Whether what is recorded of a domain would be found again after a crash.
+    pub fn is_findable(&self, domain: &DomainKey) -> bool {
+        self.runs.get(domain).is_some_and(Run::is_findable)
+    }
+
+    /// The running domains of which something is recorded, or that carry something.
+    pub(super) fn recorded(&self) -> Vec<DomainKey> {
+        let recorded = self
+            .runs
+            .iter()
+            .filter(|(_, run)| run.records() > 0 || run.carried().is_some());
+        recorded.map(|(key, _)| *key).collect()
+    }
+
+    /// The vCPUs of a domain that were pinned, or were to be.
+    pub(super) fn touched(&self, domain: &DomainKey) -> Vec<VcpuKey> {
+        self.runs.get(domain).map_or_else(Vec::new, |run| {
+            run.touched().map(|number| domain.vcpu(number)).collect()
+        })
+    }
+
+    /// The name of a running domain.
+    pub(super) fn name(&self, domain: &DomainKey) -> Option<&Arc<str>> {
+        self.runs.get(domain).map(|run| &run.name)
+    }
+
+    /// What a vCPU is given back now, and whether the affinity that it was found to have is ours to replace.
+    pub(super) fn original(&self, vcpu: &VcpuKey, found: &OsCpuSet) -> Option<(OsCpuSet, bool)> {
+        self.runs
+            .get(&vcpu.domain_key())?
+            .original(vcpu.number, found, &self.online)
+    }
+
+    /// Forgets a domain: it was given back what it had.
+    pub(super) fn forget(&mut self, domain: &DomainKey) {
+        if let Some(run) = self.runs.get_mut(domain) {
+            let subjects: Vec<Subject> = run.entries().map(|entry| entry.subject()).collect();
+            self.forgotten.extend(subjects);
+            run.start_over();
+            self.unwritten.retain(|vcpu| vcpu.domain_key() != *domain);
+        }
+    }
+
+    /// Forgets the records of runs that are not there any more, but not those that are only `unread`; gives the names of
+    /// these.
+    pub(super) fn forget_the_ended(&mut self, unread: &[DomainKey]) -> BTreeSet<String> {
+        let is_unread = |entry: &Entry| unread.iter().any(|key| key.uuid == entry.domain);
+        let gone = self.ended.extract_if(.., |(entry, _)| !is_unread(entry));
+        self.forgotten.extend(gone.map(|(entry, _)| entry.subject()));
+        self.ended.iter().map(|(entry, _)| entry.name.clone()).collect()
+    }
+
+    /// Whether a domain carries anything of ours.
+    pub(super) fn is_carrying(&self, domain: &DomainKey) -> bool {
+        self.runs.get(domain).is_some_and(|run| run.carried().is_some())
+    }
+
+    /// Whether nothing is recorded anywhere. Before the first sample that is not known: domains may carry something.
+    pub(super) fn has_nothing_to_give_back(&self) -> bool {
+        !self.online.is_empty() && self.ended.is_empty() && self.recorded().is_empty()
+    }
+
+    /// The CPUs that were online in the last sample.
+    pub(super) fn online(&self) -> &OsCpuSet {
+        &self.online
+    }
+
+    /// How many vCPUs are recorded in all: pinned, or pinned by someone else.
+    pub fn records(&self) -> usize {
+        self.runs.values().map(Run::records).sum::<usize>() + self.ended.len()
+    }
+}
+
+impl DomainKey {
+    fn vcpu(&self, number: u32) -> VcpuKey {
+        VcpuKey {
+            domain: self.uuid,
+            instance: self.instance,
+            number,
+        }
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger")
+            .field("runs", &self.runs)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

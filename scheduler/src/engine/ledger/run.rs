@@ -1,0 +1,403 @@
+//! What the ledger knows of one run of a domain: its vCPUs, what tells it from other runs, and what it carries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vcpu_policy_api::cpuset::OsCpuSet;
+
+use super::custody::{Custody, Finding, Scene};
+use super::{NewToken, SAMPLES_MISSING};
+use crate::engine::journal::{Entry, Subject};
+use crate::engine::terms::{InitialPins, ManualPins};
+use crate::host::{Definition, DomainSample, DomainUuid, Incarnation, Keepsake, Kept, Token};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Run {
+    uuid: DomainUuid,
+    pub(super) name: Arc<str>,
+    pub(super) incarnation: Option<Incarnation>,
+    /// Given when something is first recorded.
+    token: Option<Token>,
+    definition: Arc<Definition>,
+    /// By number; those known from the journal are there before they are seen.
+    vcpus: BTreeMap<u32, Tracked>,
+    /// Records that were not taken over.
+    superseded: Vec<Subject>,
+    /// What the domain was last seen to carry, to know another one by its place.
+    shown: Option<Arc<Keepsake>>,
+    /// What the domain carries, as far as is known.
+    carried: Option<Keepsake>,
+    /// Whether it may have to carry something else.
+    stale: bool,
+    /// Whether it does not take what it is to carry.
+    refuses: bool,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    custody: Custody,
+    /// Whether it was seen in this process.
+    known: bool,
+    seen: bool,
+    /// In how many samples in a row it was not there.
+    missing: u32,
+}
+
+/// What a sample is judged by.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) online: &'a OsCpuSet,
+    pub(super) online_before: &'a OsCpuSet,
+    pub(super) manual: ManualPins,
+    pub(super) initial: InitialPins,
+}
+
+/// What a sample changed about one vCPU.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    pub(super) number: u32,
+    /// What was found, what was expected, and the affinity that was seen.
+    pub(super) finding: Option<(Finding, OsCpuSet, OsCpuSet)>,
+    /// Whether it is known from an earlier process or an earlier life of its domain.
+    pub(super) adopted: bool,
+    /// What the journal is to forget.
+    pub(super) forgotten: Option<Subject>,
+}
+
+impl Run {
+    /// Whether a record is of the run that a sample shows.
+    pub(super) fn is_of(domain: &DomainSample, entry: &Entry) -> bool {
+        let token = domain.keepsake.as_ref().map(|keepsake| &*keepsake.token.0);
+        token == Some(&*entry.token) || has_incarnation(domain, entry)
+    }
+
+    /// A run that is seen for the first time; `records` are what the journal has of it.
+    pub(super) fn meet(domain: &DomainSample, records: Vec<Entry>) -> Self {
+        let carried = domain.keepsake.as_deref().cloned();
+        let token = carried
+            .as_ref()
+            .map(|keepsake| keepsake.token.clone())
+            .or_else(|| records.first().map(Entry::token));
+        let mut vcpus = BTreeMap::new();
+        let mut superseded = Vec::new();
+        for record in records {
+            // In another process, it has the affinities that it left with: what it carries says enough.
+            let moved =
+                record.run.is_some() && domain.incarnation.is_some() && !has_incarnation(domain, &record);
+            if moved || Some(record.token()) != token {
+                superseded.push(record.subject());
+            }
+            if !moved {
+                vcpus.insert(record.vcpu, Tracked::not_yet_seen(record.custody()));
+            }
+        }
+        Self {
+            uuid: domain.uuid,
+            name: Arc::clone(&domain.name),
+            incarnation: domain.incarnation.clone(),
+            token,
+            definition: Arc::clone(&domain.definition),
+            vcpus,
+            superseded,
+            shown: domain.keepsake.clone(),
+            stale: carried.is_some(),
+            carried,
+            refuses: false,
+        }
+    }
+
+    /// Whether a domain that is seen with this key is another run all the same.
+    pub(super) fn is_other_than(&self, domain: &DomainSample) -> bool {
+        match (&self.incarnation, &domain.incarnation) {
+            (Some(known), Some(seen)) => known != seen,
+            _ => false,
+        }
+    }
+
+    /// Takes in what a sample shows of it.
+    pub(super) fn observe(&mut self, domain: &DomainSample, scene: Surroundings<'_>) -> Vec<Change> {
+        let mut changes: Vec<Change> = self
+            .superseded
+            .drain(..)
+            .map(|subject| Change {
+                number: subject.vcpu,
+                forgotten: Some(subject),
+                ..Change::default()
+            })
+            .collect();
+        if !Arc::ptr_eq(&self.name, &domain.name) {
+            self.name = Arc::clone(&domain.name);
+        }
+        if self.incarnation.is_none() {
+            self.incarnation.clone_from(&domain.incarnation);
+        }
+        if !Arc::ptr_eq(&self.definition, &domain.definition) {
+            self.definition = Arc::clone(&domain.definition);
+        }
+        self.look_at_the_keepsake(domain);
+        for vcpu in &domain.vcpus {
+            changes.extend(self.observe_vcpu(vcpu.number, &vcpu.affinity, scene));
+        }
+        self.miss_the_absent(&mut changes);
+        changes
+    }
+
+    fn look_at_the_keepsake(&mut self, domain: &DomainSample) {
+        let same = match (&self.shown, &domain.keepsake) {
+            (Some(shown), Some(now)) => Arc::ptr_eq(shown, now),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            self.shown.clone_from(&domain.keepsake);
+            self.carried = domain.keepsake.as_deref().cloned();
+            self.mark_stale();
+        }
+    }
+
+    fn observe_vcpu(
+        &mut self,
+        number: u32,
+        seen: &OsCpuSet,
+        surroundings: Surroundings<'_>,
+    ) -> Option<Change> {
+        let inherited = self.definition.cpus_of(number);
+        let scene = Scene {
+            online: surroundings.online,
+            online_before: surroundings.online_before,
+            inherited: inherited.unwrap_or(surroundings.online),
+        };
+        let tracked = self.vcpus.entry(number).or_insert_with(|| {
+            let carried = self.shown.as_ref().and_then(|shown| shown.vcpus.get(&number));
+            match carried {
+                Some(kept) => Tracked::not_yet_seen(Custody::carried(kept, seen)),
+                None => Tracked {
+                    known: true,
+                    ..Tracked::not_yet_seen(Custody::first_seen(seen, scene, surroundings.initial))
+                },
+            }
+        });
+        let adopted = !std::mem::replace(&mut tracked.known, true);
+        tracked.seen = true;
+        tracked.missing = 0;
+        let custody = &mut tracked.custody;
+        if custody.hold.is_none() && custody.expected == *seen && !adopted {
+            return None;
+        }
+        let expected = custody.expected.clone();
+        let kept = custody.kept();
+        let finding = custody.observe(seen, scene, surroundings.manual);
+        if adopted || kept != custody.kept() {
+            self.mark_stale();
+        }
+        let said = finding != Finding::Unchanged;
+        (said || adopted).then(|| Change {
+            number,
+            finding: said.then(|| (finding, expected, seen.clone())),
+            adopted,
+            forgotten: None,
+        })
+    }
+
+    /// Counts for how long vCPUs are not there, and forgets those that are gone.
+    fn miss_the_absent(&mut self, changes: &mut Vec<Change>) {
+        let (uuid, token) = (self.uuid, &self.token);
+        let mut lost_one = false;
+        self.vcpus.retain(|&number, tracked| {
+            if std::mem::take(&mut tracked.seen) {
+                return true;
+            }
+            tracked.missing += 1;
+            let gone = tracked.missing >= SAMPLES_MISSING;
+            if gone && tracked.custody.is_on_record() {
+                lost_one = true;
+                changes.push(Change {
+                    number,
+                    forgotten: token.as_ref().map(|token| subject(uuid, token, number)),
+                    ..Change::default()
+                });
+            }
+            !gone
+        });
+        if lost_one {
+            self.mark_stale();
+        }
+    }
+
+    fn mark_stale(&mut self) {
+        self.stale = true;
+        self.refuses = false;
+    }
+
+    pub(super) fn custody(&self, number: u32) -> Option<&Custody> {
+        self.vcpus.get(&number).map(|tracked| &tracked.custody)
+    }
+
+    pub(super) fn is_on_record(&self, number: u32) -> bool {
+        self.custody(number).is_some_and(Custody::is_on_record)
+    }
+
+    /// The numbers of the vCPUs that have to outlive this process.
+    fn on_record(&self) -> impl Iterator<Item = u32> {
+        let vcpus = self.vcpus.iter();
+        vcpus.filter_map(|(&number, tracked)| tracked.custody.is_on_record().then_some(number))
+    }
+
+    pub(super) fn records(&self) -> usize {
+        self.on_record().count()
+    }
+
+    pub(super) fn touched(&self) -> impl Iterator<Item = u32> {
+        let vcpus = self.vcpus.iter();
+        vcpus.filter_map(|(&number, tracked)| tracked.custody.touched.then_some(number))
+    }
+
+    /// Changes what is known of a vCPU.
+    pub(super) fn change<T>(&mut self, number: u32, change: impl FnOnce(&mut Custody) -> T) -> Option<T> {
+        let custody = &mut self.vcpus.get_mut(&number)?.custody;
+        let kept = custody.kept();
+        let changed = change(custody);
+        if kept != custody.kept() {
+            self.mark_stale();
+        }
+        Some(changed)
+    }
+
+    /// Whether an affinity that a vCPU was just found to have is anybody else's, who then keeps it.
+    pub(super) fn is_taken(
+        &mut self,
+        number: u32,
+        found: &OsCpuSet,
+        online: &OsCpuSet,
+        manual: ManualPins,
+    ) -> bool {
+        let definition = Arc::clone(&self.definition);
+        let scene = at_rest(&definition, number, online);
+        let taken = self.change(number, |custody| {
+            custody.observe(found, scene, manual);
+            custody.hold.is_some()
+        });
+        taken.unwrap_or(true)
+    }
+
+    /// What a vCPU is given back now, and whether the affinity that it was found to have is ours to replace.
+    pub(super) fn original(
+        &self,
+        number: u32,
+        found: &OsCpuSet,
+        online: &OsCpuSet,
+    ) -> Option<(OsCpuSet, bool)> {
+        let custody = self.custody(number)?;
+        let scene = at_rest(&self.definition, number, online);
+        Some((custody.resolve(scene), custody.is_ours(found, scene)))
+    }
+
+    /// Ends the hold on a vCPU, or on all; says on which there was one.
+    pub(super) fn release(&mut self, number: Option<u32>) -> Vec<u32> {
+        let asked = |&candidate: &u32| number.is_none_or(|number| number == candidate);
+        let numbers: Vec<u32> = self.vcpus.keys().copied().filter(asked).collect();
+        let released = |&number: &u32| self.change(number, Custody::release) == Some(true);
+        numbers.into_iter().filter(released).collect()
+    }
+
+    /// Gives the run a token if it has none.
+    pub(super) fn ensure_token(&mut self, new_token: &mut NewToken) {
+        if self.token.is_none() {
+            self.token = Some(new_token());
+        }
+    }
+
+    /// What the journal is to say of a vCPU; `None` without a token.
+    pub(super) fn entry(&self, number: u32) -> Option<Entry> {
+        let (token, custody) = (self.token.as_ref()?, self.custody(number)?);
+        let run = self.incarnation.as_ref();
+        Some(Entry::new((self.uuid, &self.name), token, run, number, custody))
+    }
+
+    /// What the journal is to say of all that is recorded.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.on_record().filter_map(|number| self.entry(number))
+    }
+
+    /// Whether it may have to carry something else than it does, and takes it.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale && !self.refuses
+    }
+
+    /// What it is to carry; needs a token if that is anything.
+    pub(super) fn keepsake(&self) -> Option<Keepsake> {
+        let vcpus: BTreeMap<u32, Kept> = self
+            .vcpus
+            .iter()
+            .filter_map(|(&number, tracked)| Some((number, tracked.custody.kept()?)))
+            .collect();
+        let token = self.token.clone()?;
+        (!vcpus.is_empty()).then_some(Keepsake { token, vcpus })
+    }
+
+    /// What it carries, as far as is known.
+    pub(super) fn carried(&self) -> Option<&Keepsake> {
+        self.carried.as_ref()
+    }
+
+    /// It carries this now.
+    pub(super) fn carries(&mut self, keepsake: Option<Keepsake>) {
+        self.carried = keepsake;
+        self.stale = false;
+    }
+
+    /// It does not take what it is to carry.
+    pub(super) fn does_not_carry(&mut self) {
+        self.refuses = true;
+    }
+
+    /// Whether a record of it would be found to be of it after a crash.
+    pub(super) fn is_findable(&self) -> bool {
+        let carried = self.carried.as_ref().map(|keepsake| &keepsake.token);
+        self.incarnation.is_some() || (carried.is_some() && carried == self.token.as_ref())
+    }
+
+    /// Forgets all that was recorded. The vCPUs are seen for the first time when they are seen next.
+    pub(super) fn start_over(&mut self) {
+        self.vcpus.clear();
+        self.token = None;
+        self.stale = self.carried.is_some();
+        self.refuses = false;
+    }
+}
+
+impl Tracked {
+    fn not_yet_seen(custody: Custody) -> Self {
+        Self {
+            custody,
+            known: false,
+            seen: false,
+            missing: 0,
+        }
+    }
+}
+
+/// By what a vCPU is judged while no CPU goes on- or offline.
+fn at_rest<'a>(definition: &'a Definition, number: u32, online: &'a OsCpuSet) -> Scene<'a> {
+    Scene {
+        online,
+        online_before: online,
+        inherited: definition.cpus_of(number).unwrap_or(online),
+    }
+}
+
+fn subject(domain: DomainUuid, token: &Token, vcpu: u32) -> Subject {
+    Subject {
+        domain,
+        token: token.0.to_string(),
+        vcpu,
+    }
+}
+
+fn has_incarnation(domain: &DomainSample, entry: &Entry) -> bool {
+    match (&domain.incarnation, &entry.run) {
+        (Some(incarnation), Some(run)) => *incarnation.0 == **run,
+        _ => false,
+    }
+}

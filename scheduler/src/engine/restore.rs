@@ -1,0 +1,205 @@
+//! Giving back: each vCPU that was pinned gets the affinity that it had before.
+//!
+//! In goes what the ledger has recorded; what happens to each vCPU comes out. A domain is done when all its vCPUs have their
+//! originals, and then, in this order, it carries nothing of ours any more and the journal forgets it. Whatever stops that
+//! in between, the next attempt goes on from there.
+//!
+//! - Every affinity is read just before it is replaced; one that is somebody else's decision stays.
+//! - A domain or vCPU that is gone needs nothing. One that could not be read, that is busy or that refuses is tried again
+//!   until time is up, and stays in the journal if that did not help.
+//! - A lost connection is opened again while there is time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use vcpu_policy_api::cpuset::OsCpuSet;
+
+use super::journal::JournalError;
+use super::ledger::Ledger;
+use super::stop::Stop;
+use super::terms::Terms;
+use crate::host::{DomainKey, Host, HostError, PinError, VcpuKey};
+
+/// How long to wait before what failed is tried again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What giving back came to.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// vCPUs that have their original affinity now and had another one before.
+    pub given_back: Vec<Returned>,
+    /// vCPUs that someone else has pinned, and that were left so.
+    pub left_alone: Vec<Returned>,
+    /// What could not be given back, and is still in the journal.
+    pub remaining: Vec<Remaining>,
+}
+
+/// A vCPU and an affinity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Returned {
+    /// The domain's name.
+    pub domain: Arc<str>,
+    /// The vCPU's number.
+    pub vcpu: u32,
+    /// The affinity that it has now.
+    pub cpus: OsCpuSet,
+}
+
+/// Something that is left to do.
+#[derive(Debug)]
+pub struct Remaining {
+    /// The domain's name; `None`: all domains.
+    pub domain: Option<Arc<str>>,
+    /// Why it is not done.
+    pub why: Obstacle,
+}
+
+/// What keeps affinities from being given back.
+#[derive(Debug, Error)]
+pub enum Obstacle {
+    /// The host could not be read.
+    #[error(transparent)]
+    Host(HostError),
+    /// The host did not do it.
+    #[error(transparent)]
+    Pin(PinError),
+    /// The domain runs, but could not be read.
+    #[error("the domain runs but cannot be read")]
+    Unread,
+    /// It is given back, but the journal does not know.
+    #[error("the journal cannot be brought up to date")]
+    Journal(#[source] JournalError),
+}
+
+/// Gives back what is recorded, until that is done, `deadline` has come, or a stop is wished for.
+pub fn restore(
+    host: &mut dyn Host,
+    ledger: &mut Ledger,
+    terms: &Terms,
+    deadline: Instant,
+    stop: &Stop,
+) -> Restored {
+    let mut restored = Restored::default();
+    loop {
+        restored.remaining.clear();
+        restored.pass(host, ledger, terms);
+        let again = Instant::now() + PAUSE;
+        if restored.remaining.is_empty() || again > deadline || stop.wait_until(again) {
+            return restored;
+        }
+    }
+}
+
+impl Restored {
+    fn pass(&mut self, host: &mut dyn Host, ledger: &mut Ledger, terms: &Terms) {
+        if ledger.has_nothing_to_give_back() {
+            return;
+        }
+        let sample = match host.sample() {
+            Ok(sample) => sample,
+            Err(error) => return self.remains(None, Obstacle::Host(error)),
+        };
+        ledger.observe(&sample, terms);
+        for name in ledger.forget_the_ended(&sample.unread) {
+            self.remains(Some(name.into()), Obstacle::Unread);
+        }
+        for domain in ledger.recorded() {
+            if sample.unread.contains(&domain) {
+                let name = ledger.name(&domain).cloned();
+                self.remains(name, Obstacle::Unread);
+                continue;
+            }
+            match self.domain(host, ledger, &domain) {
+                Ok(()) => {}
+                Err(PinError::Host(error)) => return self.remains(None, Obstacle::Host(error)),
+                Err(error) => {
+                    let name = ledger.name(&domain).cloned();
+                    self.remains(name, Obstacle::Pin(error));
+                }
+            }
+        }
+        if let Err(error) = ledger.write() {
+            self.remains(None, Obstacle::Journal(error));
+        }
+    }
+
+    fn remains(&mut self, domain: Option<Arc<str>>, why: Obstacle) {
+        self.remaining.push(Remaining { domain, why });
+    }
+
+    /// Gives a domain back what it had; all of it, or the last error.
+    fn domain(
+        &mut self,
+        host: &mut dyn Host,
+        ledger: &mut Ledger,
+        domain: &DomainKey,
+    ) -> Result<(), PinError> {
+        let mut trouble = None;
+        let mut left = Vec::new();
+        for vcpu in ledger.touched(domain) {
+            match give_back(host, ledger, &vcpu) {
+                Ok(Some(Given::Back(cpus))) => self.given_back.push(returned(ledger, &vcpu, cpus)),
+                Ok(Some(Given::Left(cpus))) => left.push(returned(ledger, &vcpu, cpus)),
+                Ok(None) | Err(PinError::Gone) => {}
+                Err(error @ PinError::Host(_)) => return Err(error),
+                Err(error) => trouble = Some(error),
+            }
+        }
+        if let Some(error) = trouble {
+            return Err(error);
+        }
+        if ledger.is_carrying(domain) {
+            match host.keep(domain, None) {
+                Ok(()) | Err(PinError::Gone | PinError::Unsupported { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.left_alone.append(&mut left);
+        ledger.forget(domain);
+        Ok(())
+    }
+}
+
+fn returned(ledger: &Ledger, vcpu: &VcpuKey, cpus: OsCpuSet) -> Returned {
+    let domain = ledger.name(&vcpu.domain_key()).cloned().unwrap_or_default();
+    Returned {
+        domain,
+        vcpu: vcpu.number,
+        cpus,
+    }
+}
+
+/// What became of one vCPU whose affinity was not its original.
+enum Given {
+    Back(OsCpuSet),
+    Left(OsCpuSet),
+}
+
+fn give_back(host: &mut dyn Host, ledger: &mut Ledger, vcpu: &VcpuKey) -> Result<Option<Given>, PinError> {
+    let found = host.affinity(vcpu)?;
+    let Some((original, ours)) = ledger.original(vcpu, &found) else {
+        return Ok(None);
+    };
+    if found == original {
+        return Ok(None);
+    }
+    if !ours {
+        return Ok(Some(Given::Left(found)));
+    }
+    let mut given = original;
+    let outcome = match host.pin(vcpu, &given) {
+        Err(PinError::Refused { .. }) if !given.as_ref().is_subset(ledger.online().as_ref()) => {
+            // A CPU that the original names may be gone for good.
+            given.intersect(ledger.online().as_ref());
+            host.pin(vcpu, &given)
+        }
+        outcome => outcome,
+    };
+    outcome?;
+    ledger.confirm(vcpu, &given);
+    Ok(Some(Given::Back(given)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! The socket on which a running daemon takes orders.
+//!
+//! It lies in the folder of the host's journal, which only the daemon's user can reach. One request and one answer go over
+//! each connection, as a line of JSON either way. A request becomes an [`Order`] for the loop, which answers between two
+//! ticks. Nothing that comes over the socket can keep the loop waiting.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tracing::debug;
+
+use crate::engine::daemon::{Order, Release, ReleaseError};
+
+/// The socket's name in its folder.
+const NAME: &str = "control";
+/// No request and no answer is longer, in bytes.
+const LONGEST_LINE: u64 = 64 * 1024;
+/// How long the other side may take to send or to take a line.
+const LINE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the loop may take to come to the next pause between ticks: a sample, at worst, of a host that hangs.
+const LOOP_PATIENCE: Duration = Duration::from_secs(45);
+
+/// What can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum Request {
+    Release(Release),
+}
+
+/// What comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum Answer {
+    Released(Vec<u32>),
+    Refused(ReleaseError),
+    /// The loop did not come to it, or the request was none.
+    Failed(String),
+}
+
+/// Why a running daemon could not be asked.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// No daemon listens.
+    #[error("no daemon runs for this host")]
+    NoDaemon,
+    /// The socket broke, or cannot be made.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was being done.
+        operation: &'static str,
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The daemon does not do it.
+    #[error("the daemon answered: {0}")]
+    Failed(String),
+    /// The daemon cannot do it.
+    #[error(transparent)]
+    Refused(#[from] ReleaseError),
+}
+
+/// The socket of a running daemon; its file is gone when this is dropped.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+}
+
+impl Control {
+    /// Listens in a folder from now on; requests go to `orders`. Whoever calls this holds the folder's lock.
+    ///
+    /// # Errors
+    /// If there can be no socket.
+    pub fn listen(folder: &Path, orders: Sender<Order>) -> Result<Self, ControlError> {
+        let path = folder.join(NAME);
+        let failed = |source| ControlError::Io {
+            operation: "listen on",
+            path: path.clone(),
+            source,
+        };
+        // An earlier daemon may have been killed.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || {
+                for stream in listener.incoming() {
+                    let served = stream.and_then(|stream| serve(&stream, &orders));
+                    if let Err(error) = served {
+                        debug!("a request on the control socket came to nothing: {error}");
+                        // Without descriptors, accepting fails at once, again and again.
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                }
+            })
+            .map_err(failed)?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // The next daemon removes it all the same.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn serve(stream: &UnixStream, orders: &Sender<Order>) -> io::Result<()> {
+    let line = read_line(stream)?;
+    let answer = match serde_json::from_str(&line) {
+        Ok(Request::Release(release)) => ask_loop(release, orders),
+        Err(error) => Answer::Failed(format!("not a request: {error}")),
+    };
+    write_line(stream, &answer)
+}
+
+fn ask_loop(release: Release, orders: &Sender<Order>) -> Answer {
+    let (sender, answer) = bounded(1);
+    if orders.send(Order::Release(release, sender)).is_err() {
+        return Answer::Failed("the daemon is stopping".to_owned());
+    }
+    match answer.recv_timeout(LOOP_PATIENCE) {
+        Ok(Ok(vcpus)) => Answer::Released(vcpus),
+        Ok(Err(refusal)) => Answer::Refused(refusal),
+        Err(_) => {
+            Answer::Failed("it did not come to it: the host may hang, or the daemon is stopping".to_owned())
+        }
+    }
+}
+
+/// Has the daemon of a folder release vCPUs; gives the numbers of those that were left alone until now.
+///
+/// # Errors
+/// If there is no daemon, or it does not do it.
+pub fn release(folder: &Path, release: &Release) -> Result<Vec<u32>, ControlError> {
+    let path = folder.join(NAME);
+    let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NoDaemon,
+        _ => ControlError::Io {
+            operation: "connect to",
+            path: path.clone(),
+            source: error,
+        },
+    })?;
+    let exchange = || -> io::Result<Answer> {
+        write_line(&stream, &Request::Release(release.clone()))?;
+        stream.set_read_timeout(Some(LOOP_PATIENCE + LINE_PATIENCE))?;
+        let line = read(&stream)?;
+        serde_json::from_str(&line).map_err(io::Error::from)
+    };
+    let answer = exchange().map_err(|source| ControlError::Io {
+        operation: "ask the daemon at",
+        path: path.clone(),
+        source,
+    })?;
+    match answer {
+        Answer::Released(vcpus) => Ok(vcpus),
+        Answer::Refused(refusal) => Err(refusal.into()),
+        Answer::Failed(why) => Err(ControlError::Failed(why)),
+    }
+}
+
+fn read_line(stream: &UnixStream) -> io::Result<String> {
+    stream.set_read_timeout(Some(LINE_PATIENCE))?;
+    read(stream)
+}
+
+fn read(stream: &UnixStream) -> io::Result<String> {
+    let mut line = String::new();
+    BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut line)?;
+    if line.ends_with('\n') {
+        Ok(line)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the other side sent no whole line",
+        ))
+    }
+}
+
+fn write_line(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    stream.set_write_timeout(Some(LINE_PATIENCE))?;
+    stream.write_all(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+
+    fn asked(domain: &str) -> Release {
+        Release {
+            domain: domain.to_owned(),
+            vcpu: Some(1),
+        }
+    }
+
+    #[test]
+    fn a_request_gets_to_the_loop_and_its_answer_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (sender, orders) = unbounded();
+        let control = Control::listen(folder.path(), sender).expect("listening");
+        let answering = thread::spawn(move || {
+            for order in orders.iter().take(2) {
+                let Order::Release(asked, answer) = order else {
+                    panic!("another order")
+                };
+                let outcome = if asked.domain == "a" {
+                    Ok(vec![1])
+                } else {
+                    Err(ReleaseError::NoDomain { domain: asked.domain })
+                };
+                answer.send(outcome).expect("listening");
+            }
+        });
+        assert_eq!(release(folder.path(), &asked("a")).expect("released"), [1]);
+        let refused = release(folder.path(), &asked("b")).expect_err("refused");
+        assert_eq!(refused.to_string(), "no domain b runs on this host");
+        answering.join().expect("joined");
+        drop(control);
+        assert!(matches!(
+            release(folder.path(), &asked("a")),
+            Err(ControlError::NoDaemon)
+        ));
+    }
+
+    #[test]
+    fn what_is_no_request_is_answered_and_costs_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (sender, orders) = unbounded();
+        let _control = Control::listen(folder.path(), sender).expect("listening");
+        for text in ["nonsense\n", "{\"release\":{}}\n", "{\"other\":1}\n", "\n"] {
+            let mut stream = UnixStream::connect(folder.path().join(NAME)).expect("connected");
+            stream.write_all(text.as_bytes()).expect("written");
+            let answer = read_line(&stream).expect("an answer");
+            assert!(answer.contains("not a request"), "{text}: {answer}");
+        }
+        // One that says nothing is left after a while, and the next one is served.
+        let silent = UnixStream::connect(folder.path().join(NAME)).expect("connected");
+        drop(silent);
+        assert!(orders.is_empty());
+    }
+}
