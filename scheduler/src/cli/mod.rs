@@ -6,6 +6,14 @@
 mod args;
 mod decide;
 mod logging;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the check subcommand, which uses it, comes with the configuration"
+    )
+)]
+mod placement;
 mod policies;
 mod policy;
 mod release;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::scenario::{Fault, FaultKind, PinFailure};
+use super::scenario::{DomainCall, DomainFault, Failure, Fault, FaultKind};
 use crate::host::{HostError, PinError};
 
 /// The faults of a host.
@@ -57,37 +57,54 @@ impl Faults {
         Ok(())
     }
 
-    /// Whether any vCPU can be pinned.
-    pub(super) fn check_connection(&self) -> Result<(), PinError> {
+    /// Whether the host can be asked about a domain at all.
+    pub(super) fn check_connection(&self, call: DomainCall) -> Result<(), PinError> {
         if self.has(|kind| matches!(kind, FaultKind::Disconnect)) {
             return Err(PinError::Host(HostError::Lost {
-                operation: "cannot pin on the simulated host".to_owned(),
+                operation: format!("cannot {} on the simulated host", in_words(call)),
                 source: "the scenario has cut the connection".into(),
             }));
         }
         Ok(())
     }
 
-    /// Whether vCPUs of this domain can be pinned.
-    pub(super) fn check_pin(&self, name: &str) -> Result<(), PinError> {
+    /// Whether a call about this domain works.
+    pub(super) fn check(&self, call: DomainCall, name: &str) -> Result<(), PinError> {
         let failure = self.0.iter().find_map(|fault| match &fault.kind {
-            FaultKind::Pin { domain, error } if domain.as_ref().is_none_or(|domain| domain.matches(name)) => {
+            FaultKind::OfDomain(DomainFault {
+                call: failing,
+                domain,
+                error,
+            }) if *failing == call && domain.as_ref().is_none_or(|domain| domain.matches(name)) => {
                 Some(*error)
             }
             _ => None,
         });
         match failure {
             None => Ok(()),
-            Some(PinFailure::Busy) => Err(PinError::Busy {
+            Some(Failure::Busy) => Err(PinError::Busy {
                 source: "the scenario keeps the domain busy".into(),
             }),
-            Some(PinFailure::Refused) => Err(PinError::Refused {
-                source: "the scenario refuses pins of the domain".into(),
+            Some(Failure::Refused) => Err(PinError::Refused {
+                source: match call {
+                    DomainCall::Pin => "the scenario refuses pins of the domain",
+                    DomainCall::Affinity => "the scenario does not give affinities of the domain away",
+                    DomainCall::Keep => "the scenario has the domain take no keepsake",
+                }
+                .into(),
             }),
         }
     }
 
     fn has(&self, is: impl Fn(&FaultKind) -> bool) -> bool {
         self.0.iter().any(|fault| is(&fault.kind))
+    }
+}
+
+fn in_words(call: DomainCall) -> &'static str {
+    match call {
+        DomainCall::Pin => "pin",
+        DomainCall::Affinity => "read affinities",
+        DomainCall::Keep => "hand over keepsakes",
     }
 }

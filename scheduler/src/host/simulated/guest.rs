@@ -94,6 +94,7 @@ impl Guest {
             name: name.into(),
             definition: Arc::new(Definition {
                 cpuset: spec.cpuset.clone(),
+                wish: spec.wish(),
                 ..Definition::default()
             }),
             keepsake: None,
@@ -101,6 +102,16 @@ impl Guest {
             noise: spec.noise.get(),
             paused: false,
             vcpus: (0..spec.vcpus.get()).map(|_| Vcpu::plugged(affinity)).collect(),
+        }
+    }
+
+    /// Goes on, as another run, where it was saved: affinities and keepsake are what they were, counters begin anew.
+    pub(super) fn restored(self, instance: Instance) -> Self {
+        let vcpus = self.vcpus.iter().map(|vcpu| Vcpu::plugged(&vcpu.affinity));
+        Self {
+            instance,
+            vcpus: vcpus.collect(),
+            ..self
         }
     }
 

@@ -17,19 +17,26 @@
 //! **Attribution.** Of each vCPU the host says only [where it ran last](attribution). One that wanted nothing stays where
 //! it was.
 //!
-//! **Guests.** They come in the order of the file, created ones behind. A guest that is destroyed and created again has
-//! the same UUID and another instance. A paused guest wants nothing. A reboot is what it is under libvirt: the QEMU process
+//! **Guests.** They come in the order of the file, created ones and restored ones behind. A guest that is destroyed and
+//! created again has the same UUID, another instance and incarnation, and carries nothing of the run before. One that is
+//! saved (libvirt's managed save) is gone until it is restored, and then has another instance and incarnation and new
+//! counters, but its affinities and its keepsake are those it was saved with. What happens meanwhile to guests of its name
+//! passes it by. A paused guest wants nothing. A reboot is what it is under libvirt: the QEMU process
 //! stays, with it threads, counters and pins, so there is nothing to see. Plugged vCPUs have the affinity of the stored
 //! definition, or all CPUs; unplugged ones are gone from the sample. The stored definition never changes by a pin.
 //!
 //! **CPUs.** A CPU that goes offline leaves every affinity as it was stated; a vCPU of which no CPU is left online runs
-//! anywhere. Background load of a CPU, where the scenario states it, is served before any guest.
+//! anywhere until one of them comes back. So libvirt's own record of a mask has it. (The kernel's mask may differ
+//! meanwhile, and afterwards: whether a thread falls back to its old mask depends on the kernel.) Isolated CPUs are only
+//! said to be so; guests that may run on them do. Background load of a CPU, where the scenario states it, is served before
+//! any guest.
 //!
 //! **Pins.** As Linux and libvirt do, the host refuses a set with a CPU that it does not have, and one of which no CPU is
 //! online; any other becomes the affinity exactly as stated.
 //!
 //! **Faults.** `call: pin`: pins of a domain fail for so many ticks, as a busy domain's do ([`PinError::Busy`]) or as ones
-//! that the host refuses ([`PinError::Refused`]). `call: sample`: samples fail ([`HostError::Failed`]). `call: disconnect`:
+//! that the host refuses ([`PinError::Refused`]); `call: affinity` and `call: keep` are the same for [`Host::affinity`] and
+//! [`Host::keep`]. `call: sample`: samples fail ([`HostError::Failed`]). `call: disconnect`:
 //! every call fails ([`HostError::Lost`]). `call: slow`: every call takes so long in simulated time; counters are read at
 //! the end of a slow sample and say so.
 //!
@@ -53,7 +60,7 @@ use vcpu_policy_api::topology::{CpuSite, Distances, Topology};
 use self::chance::Chance;
 use self::fault::Faults;
 use self::guest::{Demand, Guest};
-use self::scenario::{Action, DomainSpec};
+use self::scenario::{Action, DomainCall, DomainSpec};
 pub use self::scenario::{Scenario, ScenarioError};
 use super::{
     Definition, DomainKey, Host, HostError, HostIdentity, Instance, Keepsake, PinError, Sample, VcpuKey,
@@ -68,6 +75,7 @@ pub struct SimulatedHost {
     present: OsCpuSet,
     topology: Arc<Topology>,
     guests: Vec<Guest>,
+    saved: Vec<Guest>,
     starts: u64,
     faults: Faults,
     /// The tick of the next sample.
@@ -84,11 +92,12 @@ impl SimulatedHost {
     pub fn new(scenario: Scenario) -> Self {
         let topology = Arc::clone(&scenario.topology);
         let mut host = Self {
-            sites: scenario.host.sites(),
-            distances: scenario.host.stated_distances(),
+            sites: scenario.host.shape.sites(),
+            distances: scenario.host.shape.stated_distances(),
             present: scenario::present_cpus(&topology),
             topology,
             guests: Vec::new(),
+            saved: Vec::new(),
             starts: 0,
             faults: Faults::default(),
             next_tick: 0,
@@ -162,6 +171,16 @@ impl SimulatedHost {
             Action::Destroy(domain) => self.guests.retain(|guest| !domain.matches(&guest.name)),
             Action::Pause(domain) => self.each(domain, |guest| guest.paused = true),
             Action::Resume(domain) => self.each(domain, |guest| guest.paused = false),
+            Action::Save(domain) => {
+                let saved = self.guests.extract_if(.., |guest| domain.matches(&guest.name));
+                self.saved.extend(saved);
+            }
+            Action::Restore(domain) => {
+                for guest in self.saved.extract_if(.., |guest| domain.matches(&guest.name)) {
+                    self.starts += 1;
+                    self.guests.push(guest.restored(Instance(self.starts)));
+                }
+            }
             // Under libvirt, the process and all that the host knows of it outlive a reboot.
             Action::Reboot(_) => {}
             Action::Load(change) => {
@@ -219,7 +238,7 @@ impl SimulatedHost {
         for guest in &mut self.guests {
             guest.want(tick, begin, chance);
         }
-        let background = self.scenario.host.background();
+        let background = self.scenario.host.shape.background();
         let (wanted, served) = sharing::share(&self.topology, background, &mut self.guests, chance);
         self.wanted_total += wanted;
         self.served_total += served;
@@ -278,7 +297,7 @@ impl Host for SimulatedHost {
         Ok(Sample {
             read_at_ns,
             topology: Arc::clone(&self.topology),
-            isolated: OsCpuSet::new(),
+            isolated: self.scenario.host.isolated.clone(),
             domains: self
                 .guests
                 .iter()
@@ -290,10 +309,10 @@ impl Host for SimulatedHost {
 
     fn pin(&mut self, key: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
         self.call();
-        self.faults.check_connection()?;
+        self.faults.check_connection(DomainCall::Pin)?;
         let guest = running(&mut self.guests, &key.domain_key())?;
         let vcpu = guest.vcpus.get_mut(key.number as usize).ok_or(PinError::Gone)?;
-        self.faults.check_pin(&guest.name)?;
+        self.faults.check(DomainCall::Pin, &guest.name)?;
         if let Some(cpu) = cpus.iter().find(|&cpu| !self.present.contains(cpu)) {
             return Err(PinError::Refused {
                 source: format!("the host has no CPU {cpu}; it has {}", self.present).into(),
@@ -314,16 +333,19 @@ impl Host for SimulatedHost {
 
     fn affinity(&mut self, key: &VcpuKey) -> Result<OsCpuSet, PinError> {
         self.call();
-        self.faults.check_connection()?;
+        self.faults.check_connection(DomainCall::Affinity)?;
         let guest = running(&mut self.guests, &key.domain_key())?;
         let vcpu = guest.vcpus.get(key.number as usize).ok_or(PinError::Gone)?;
+        self.faults.check(DomainCall::Affinity, &guest.name)?;
         Ok(vcpu.affinity.clone())
     }
 
     fn keep(&mut self, domain: &DomainKey, keepsake: Option<&Keepsake>) -> Result<(), PinError> {
         self.call();
-        self.faults.check_connection()?;
-        running(&mut self.guests, domain)?.keepsake = keepsake.cloned().map(Arc::new);
+        self.faults.check_connection(DomainCall::Keep)?;
+        let guest = running(&mut self.guests, domain)?;
+        self.faults.check(DomainCall::Keep, &guest.name)?;
+        guest.keepsake = keepsake.cloned().map(Arc::new);
         Ok(())
     }
 }

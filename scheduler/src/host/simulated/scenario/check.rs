@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::topology::Topology;
 
-use super::event::{Action, FaultKind};
+use super::event::{Action, DomainFault, FaultKind};
 use super::load::{Load, TraceRow, TraceRows};
 use super::value::{Pattern, Pins};
 use super::{DomainSpec, MOST_GUESTS, MOST_STARTS, Scenario, ScenarioError};
@@ -22,6 +22,7 @@ impl Scenario {
     pub(super) fn check(&self) -> Result<(), ScenarioError> {
         self.check_count()?;
         let mut course = Course::new(self);
+        course.present("host.isolated", &self.host.isolated)?;
         for (at, spec) in self.domains.iter().enumerate() {
             course.start(&format!("domains[{at}]"), spec)?;
         }
@@ -133,6 +134,8 @@ struct Course<'a> {
     online: OsCpuSet,
     /// The vCPUs of the domains that are there now.
     there: BTreeMap<String, u32>,
+    /// The vCPUs of the domains that are saved now.
+    saved: BTreeMap<String, u32>,
     /// Every name that a domain ever has, and the most vCPUs that it ever can have.
     ever: BTreeMap<String, u32>,
 }
@@ -157,6 +160,7 @@ impl<'a> Course<'a> {
             topology: &scenario.topology,
             online: scenario.topology.online(),
             there: BTreeMap::new(),
+            saved: BTreeMap::new(),
             ever,
         }
     }
@@ -175,7 +179,16 @@ impl<'a> Course<'a> {
         if let Some(cpus) = &spec.cpuset {
             self.present(&format!("{path}.cpuset"), cpus)?;
         }
+        if let Some(cpus) = &spec.metadata.cpus {
+            self.present(&format!("{path}.metadata.cpus"), cpus)?;
+        }
         for name in spec.names() {
+            if self.saved.contains_key(&name) {
+                return Err(value(
+                    &format!("{path}.name"),
+                    format!("the domain \"{name}\" is saved at that time; expected a restore of it"),
+                ));
+            }
             if self.there.contains_key(&name) {
                 return Err(value(
                     &format!("{path}.name"),
@@ -196,6 +209,15 @@ impl<'a> Course<'a> {
             }
             Action::Pause(domain) | Action::Resume(domain) | Action::Reboot(domain) => {
                 self.known(path, domain)?;
+            }
+            Action::Save(domain) => {
+                self.known(path, domain)?;
+                pass(domain, &mut self.there, &mut self.saved);
+            }
+            Action::Restore(domain) => {
+                self.known(path, domain)?;
+                pass(domain, &mut self.saved, &mut self.there);
+                self.check_size(path)?;
             }
             Action::Load(change) => self.known(&format!("{path}.domain"), &change.domain)?,
             Action::Cpuset(change) => {
@@ -233,9 +255,9 @@ impl<'a> Course<'a> {
                 }
             }
             Action::Fail(fault) => {
-                if let FaultKind::Pin {
+                if let FaultKind::OfDomain(DomainFault {
                     domain: Some(domain), ..
-                } = &fault.kind
+                }) = &fault.kind
                 {
                     self.known(&format!("{path}.domain"), domain)?;
                 }
@@ -302,6 +324,17 @@ impl<'a> Course<'a> {
         let problem = format!("the host would have {vcpus} vCPUs then; expected {MOST_GUESTS} at most");
         Err(value(path, problem))
     }
+}
+
+/// Moves what matches from one map to another.
+fn pass(domain: &Pattern, from: &mut BTreeMap<String, u32>, to: &mut BTreeMap<String, u32>) {
+    from.retain(|name, vcpus| {
+        let passes = domain.matches(name);
+        if passes {
+            to.insert(name.clone(), *vcpus);
+        }
+        !passes
+    });
 }
 
 /// The numbers of a host's CPUs, online or not.

@@ -42,6 +42,10 @@ pub(crate) enum Action {
     Resume(Pattern),
     /// Guests reboot.
     Reboot(Pattern),
+    /// Guests are saved by libvirt: they are gone until they are restored.
+    Save(Pattern),
+    /// Saved guests come back.
+    Restore(Pattern),
     /// The operator edits the stored definition.
     Cpuset(CpusetChange),
     /// Calls to the host fail for some ticks.
@@ -93,11 +97,8 @@ pub(crate) struct Fault {
 /// What fails.
 #[derive(Debug, Clone)]
 pub(crate) enum FaultKind {
-    /// Pins of these domains; `None`: of all.
-    Pin {
-        domain: Option<Pattern>,
-        error: PinFailure,
-    },
+    /// A call about these domains.
+    OfDomain(DomainFault),
     /// Reading the host.
     Sample,
     /// Every call.
@@ -106,13 +107,33 @@ pub(crate) enum FaultKind {
     Slow(Duration),
 }
 
-/// How a pin fails.
+/// A call that fails for some domains.
+#[derive(Debug, Clone)]
+pub(crate) struct DomainFault {
+    pub(crate) call: DomainCall,
+    /// Which domains; `None`: all.
+    pub(crate) domain: Option<Pattern>,
+    pub(crate) error: Failure,
+}
+
+/// The calls that are about one domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DomainCall {
+    /// Setting an affinity.
+    Pin,
+    /// Reading one anew.
+    Affinity,
+    /// Handing over a keepsake.
+    Keep,
+}
+
+/// How such a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum PinFailure {
+pub(crate) enum Failure {
     /// The domain is busy with something else.
     Busy,
-    /// The host does not want this pin.
+    /// The host does not want it.
     Refused,
 }
 
@@ -130,12 +151,13 @@ enum Key {
     Pause,
     Resume,
     Reboot,
+    Save,
+    Restore,
     Cpuset,
     Fail,
 }
 
-const ACTIONS: &str =
-    "load, destroy, create, offline, online, pin, vcpus, pause, resume, reboot, cpuset or fail";
+const ACTIONS: &str = "load, destroy, create, offline, online, pin, vcpus, pause, resume, reboot, save, restore, cpuset or fail";
 
 impl Action {
     /// The key that states it.
@@ -151,6 +173,8 @@ impl Action {
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
             Self::Reboot(_) => "reboot",
+            Self::Save(_) => "save",
+            Self::Restore(_) => "restore",
             Self::Cpuset(_) => "cpuset",
             Self::Fail(_) => "fail",
         }
@@ -169,6 +193,8 @@ impl Action {
             Key::Pause => Self::Pause(map.next_value()?),
             Key::Resume => Self::Resume(map.next_value()?),
             Key::Reboot => Self::Reboot(map.next_value()?),
+            Key::Save => Self::Save(map.next_value()?),
+            Key::Restore => Self::Restore(map.next_value()?),
             Key::Cpuset => Self::Cpuset(map.next_value()?),
             Key::Fail => Self::Fail(map.next_value()?),
         }))
@@ -217,6 +243,8 @@ impl<'de> Deserialize<'de> for Event {
 #[serde(rename_all = "kebab-case")]
 enum Call {
     Pin,
+    Affinity,
+    Keep,
     Sample,
     Disconnect,
     Slow,
@@ -228,7 +256,7 @@ enum Call {
 struct FaultFields {
     call: Call,
     domain: Option<Pattern>,
-    error: Option<PinFailure>,
+    error: Option<Failure>,
     ms: Option<Whole<1, LONGEST_CALL_MS>>,
     #[serde(default = "one_tick")]
     ticks: Whole<1, LAST_TICK>,
@@ -258,29 +286,45 @@ impl<'de> Deserialize<'de> for Fault {
 
 impl FaultFields {
     fn fault(self) -> Result<Fault, &'static str> {
-        if self.call != Call::Pin && self.domain.is_some() {
-            return Err("domain goes with call: pin only; other calls concern the whole host");
+        let of_domain = matches!(self.call, Call::Pin | Call::Affinity | Call::Keep);
+        if !of_domain && self.domain.is_some() {
+            return Err(
+                "domain goes with call: pin, affinity or keep only; other calls concern the whole host",
+            );
         }
-        if self.call != Call::Pin && self.error.is_some() {
-            return Err("error goes with call: pin only");
+        if !of_domain && self.error.is_some() {
+            return Err("error goes with call: pin, affinity or keep only");
         }
         if self.call != Call::Slow && self.ms.is_some() {
             return Err("ms goes with call: slow only");
         }
-        let kind = match self.call {
-            Call::Pin => FaultKind::Pin {
-                domain: self.domain,
-                error: self.error.unwrap_or(PinFailure::Busy),
-            },
+        let Self {
+            call,
+            domain,
+            error,
+            ms,
+            ticks,
+        } = self;
+        let of_domain = |call| {
+            FaultKind::OfDomain(DomainFault {
+                call,
+                domain,
+                error: error.unwrap_or(Failure::Busy),
+            })
+        };
+        let kind = match call {
+            Call::Pin => of_domain(DomainCall::Pin),
+            Call::Affinity => of_domain(DomainCall::Affinity),
+            Call::Keep => of_domain(DomainCall::Keep),
             Call::Sample => FaultKind::Sample,
             Call::Disconnect => FaultKind::Disconnect,
             Call::Slow => {
-                let ms = self.ms.ok_or("call: slow needs ms, how long each call takes")?;
+                let ms = ms.ok_or("call: slow needs ms, how long each call takes")?;
                 FaultKind::Slow(Duration::from_millis(u64::from(ms.get())))
             }
         };
         Ok(Fault {
-            ticks: self.ticks.get(),
+            ticks: ticks.get(),
             kind,
         })
     }

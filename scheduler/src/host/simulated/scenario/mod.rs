@@ -2,7 +2,8 @@
 //!
 //! ```yaml
 //! name: all-on-one        # absent: the file's name
-//! host: {cpus: 4}         # any shape of a host; background load of a CPU is what the guests cannot get of it
+//! host: {cpus: 4, isolated: "3"}   # any shape of a host; background load of a CPU is what the guests cannot get of it
+//!                         #   isolated: CPUs that the kernel was told to keep free; absent: none
 //! interval: 1s            # absent: 5s
 //! ticks: 30               # how many intervals to simulate; absent: 30
 //! seed: 1                 # what noise and chance are drawn from; absent: 0
@@ -13,6 +14,7 @@
 //!     pin: "0"            # the affinity at first sight: a CPU list for all copies, or a list of them, one a copy in turn;
 //!                         #   absent: the definition's cpuset, or all CPUs
 //!     cpuset: "0-3"       # the stored definition's; absent: none
+//!     metadata: {manage: yes, cpus: "0-3"}    # what its metadata asks of the scheduler; each absent: nothing
 //!     load: 20            # percent of a pCPU that each vCPU wants; or steps [[1, 20], [14, 50]], nothing before the
 //!                         #   first; or {trace: FILE, row: N}; absent: 0
 //!     noise: 2            # standard deviation of what is added to it in each tick; absent: 0
@@ -27,8 +29,12 @@
 //!   - {at: 27, pause: "vm-5"}
 //!   - {at: 28, resume: "vm-5"}
 //!   - {at: 28, reboot: "vm-6"}
+//!   - {at: 28, save: "vm-4"}                                      # a managed save: gone, with affinities and keepsake
+//!   - {at: 29, restore: "vm-4"}                                   # back as another run, with both
 //!   - {at: 28, cpuset: {domain: "vm-7", cpus: "0-1"}}             # the stored definition's; moves nothing by itself
 //!   - {at: 28, fail: {call: pin, domain: "vm-2", ticks: 3, error: busy}}  # error: busy, refused; ticks absent: 1
+//!   - {at: 28, fail: {call: affinity, domain: "vm-2"}}            # reading an affinity anew fails; as call: pin
+//!   - {at: 28, fail: {call: keep, domain: "vm-2"}}                # handing over a keepsake fails; as call: pin
 //!   - {at: 28, fail: {call: sample}}                              # the host cannot be read
 //!   - {at: 28, fail: {call: disconnect}}                          # nothing works
 //!   - {at: 28, fail: {call: slow, ms: 700}}                       # every call takes so long, in simulated time
@@ -47,6 +53,7 @@
 
 mod check;
 mod event;
+mod host;
 mod load;
 mod value;
 
@@ -58,16 +65,17 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 use vcpu_policy_api::cpuset::OsCpuSet;
-use vcpu_policy_api::document::HostShape;
 use vcpu_policy_api::topology::{Topology, TopologyError};
 use vcpu_policy_api::yaml::{self, YamlError};
 
 pub(super) use check::present_cpus;
-pub(super) use event::{Action, Event, Fault, FaultKind, PinFailure};
+pub(super) use event::{Action, DomainCall, DomainFault, Event, Failure, Fault, FaultKind};
+pub(super) use host::HostSpec;
 pub(super) use load::{Load, Series, Step, Traces};
 pub(super) use value::Pattern;
-use value::{Name, Pins, SampleInterval, VcpuPercent, Whole};
+use value::{Name, Pins, SampleInterval, VcpuPercent, Whole, YesNo};
 
+use crate::host::Wish;
 use crate::trace::wide_csv::WideCsvError;
 
 /// The last tick that a file can speak of.
@@ -88,7 +96,7 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Clone)]
 pub struct Scenario {
     pub(super) name: String,
-    pub(super) host: HostShape,
+    pub(super) host: HostSpec,
     pub(super) topology: Arc<Topology>,
     pub(super) interval: Duration,
     pub(super) ticks: u32,
@@ -143,13 +151,31 @@ pub(super) struct DomainSpec {
     pub(super) vcpus: Whole<1, MOST_VCPUS>,
     pin: Option<Pins>,
     pub(super) cpuset: Option<OsCpuSet>,
+    #[serde(default)]
+    metadata: Metadata,
     #[serde(default = "idle")]
     pub(super) load: Load,
     #[serde(default = "quiet")]
     pub(super) noise: VcpuPercent,
 }
 
+/// What a domain's metadata asks of the scheduler.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    manage: Option<YesNo>,
+    cpus: Option<OsCpuSet>,
+}
+
 impl DomainSpec {
+    /// What its metadata asks of the scheduler.
+    pub(super) fn wish(&self) -> Wish {
+        Wish {
+            manage: self.metadata.manage.map(|manage| manage == YesNo::Yes),
+            cpus: self.metadata.cpus.clone(),
+        }
+    }
+
     /// The names of its copies.
     pub(super) fn names(&self) -> impl Iterator<Item = String> + '_ {
         let name = self.name.as_str();
@@ -172,7 +198,7 @@ impl DomainSpec {
 #[serde(deny_unknown_fields)]
 struct Document {
     name: Option<Name>,
-    host: HostShape,
+    host: HostSpec,
     interval: Option<SampleInterval>,
     #[serde(default = "thirty")]
     ticks: Whole<1, LAST_TICK>,
@@ -218,7 +244,7 @@ impl Scenario {
     /// If it is not one; see [`ScenarioError`].
     pub fn parse(text: &str, name: &str, folder: &Path) -> Result<Self, ScenarioError> {
         let document: Document = yaml::read(text)?;
-        let topology = document.host.topology()?;
+        let topology = document.host.shape.topology()?;
         let mut scenario = Self {
             name: document
                 .name

@@ -203,6 +203,36 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
+/// `yes` or `no`, as the metadata of a domain has it; YAML's own true and false do too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum YesNo {
+    Yes,
+    No,
+}
+
+impl<'de> Deserialize<'de> for YesNo {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = YesNo;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("yes or no")
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<YesNo, E> {
+                Ok(if value { YesNo::Yes } else { YesNo::No })
+            }
+            fn visit_str<E: Error>(self, word: &str) -> Result<YesNo, E> {
+                match word {
+                    "yes" => Ok(YesNo::Yes),
+                    "no" => Ok(YesNo::No),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(word), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Word)
+    }
+}
+
 /// The affinities that the copies of a domain start with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pins {

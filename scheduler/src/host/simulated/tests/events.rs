@@ -117,6 +117,74 @@ fn reboot() {
     );
 }
 
+/// Gone, and back as another run with new counters, where it was saved: also behind others, and also if that is not where its
+/// definition wants it. Events that it sleeps through pass it by.
+#[test]
+fn save_and_restore() {
+    let events = "{at: 2, pin: {domain: b, vcpu: 1, cpus: 2}}, {at: 2, save: b}, {at: 3, load: {domain: b, percent: 1}}, {at: 3, destroy: b}, {at: 4, restore: '*'}";
+    insta::assert_snapshot!(check(events, 1..=5), @r#"
+    1: [0-2] a/0 20 on 0 of 0, b/0 30 on 1 of 1, b/1 30 on 1 of 1
+    2: [0-2] a/0 20 on 0 of 0
+    3: [0-2] a/0 20 on 0 of 0
+    4: [0-2] a/0 20 on 0 of 0, b/0 new on 1 of 1, b/1 new on 2 of 2
+    5: [0-2] a/0 20 on 0 of 0, b/0 30 on 1 of 1, b/1 30 on 2 of 2
+    "#);
+}
+
+/// What a guest carries goes through a managed save with it, and ends with its run; what tells runs apart tells these apart.
+#[test]
+fn a_keepsake_stays_with_its_run() {
+    let mut host = host(
+        "{host: {cpus: 1}, domains: [{name: a, load: 50}], events: [{at: 2, save: a}, {at: 2, restore: a}, {at: 3, reboot: a}, {at: 4, destroy: a}, {at: 4, create: {name: a}}]}",
+    );
+    let keepsake = Keepsake {
+        token: Token("token".into()),
+        vcpus: BTreeMap::new(),
+    };
+    let first = host.sample().expect("the baseline").domains.remove(0);
+    let run = |domain: &DomainSample| DomainKey {
+        uuid: domain.uuid,
+        instance: domain.instance,
+    };
+    host.keep(&run(&first), Some(&keepsake)).expect("it runs");
+    let mut next = || host.sample().expect("a tick").domains.remove(0);
+    let (kept, restored, rebooted, new) = (next(), next(), next(), next());
+    let carried =
+        [&kept, &restored, &rebooted, &new].map(|domain| domain.keepsake.as_deref() == Some(&keepsake));
+    assert_eq!(carried, [true, true, true, false]);
+    assert_eq!((run(&kept), &kept.incarnation), (run(&first), &first.incarnation));
+    assert_eq!(
+        (run(&rebooted), &rebooted.incarnation),
+        (run(&restored), &restored.incarnation)
+    );
+    for (before, after) in [(&kept, &restored), (&rebooted, &new)] {
+        assert_eq!(before.uuid, after.uuid);
+        assert_ne!(before.instance, after.instance);
+        assert_ne!(before.incarnation, after.incarnation);
+    }
+    assert_eq!(restored.vcpus[0].run_ns, 2_500_000_000, "of this tick alone");
+    assert!(matches!(host.keep(&run(&first), None), Err(PinError::Gone)));
+}
+
+#[test]
+fn isolated_cpus_and_metadata_are_told() {
+    let mut host = host(
+        "{host: {isolated: 2-3, cpus: 4}, domains: [{name: a, metadata: {manage: no}}, {name: b, metadata: {manage: yes, cpus: 0-1}}, {name: c}]}",
+    );
+    let sample = host.sample().expect("the baseline");
+    assert_eq!(sample.isolated, cpus("2-3"));
+    let wishes = sample.domains.iter().map(|domain| {
+        let wish = &domain.definition.wish;
+        (wish.manage, wish.cpus.as_ref().map(ToString::to_string))
+    });
+    let expected = [
+        (Some(false), None),
+        (Some(true), Some("0-1".to_owned())),
+        (None, None),
+    ];
+    assert_eq!(wishes.collect::<Vec<_>>(), expected);
+}
+
 /// The definition changes, where the guest runs does not.
 #[test]
 fn cpuset() {

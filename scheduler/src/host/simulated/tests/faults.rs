@@ -56,6 +56,44 @@ fn pin_refused_for_all() {
     "#);
 }
 
+/// Each call about a domain fails by its own fault, for the domains that this names, and by no other.
+#[test]
+fn calls_about_a_domain() {
+    let calls = ["pin", "affinity", "keep"];
+    for failing in calls {
+        for (error, said) in [
+            ("busy", "the domain is busy"),
+            ("refused", "the host refuses the pin"),
+        ] {
+            let mut host = host(&format!(
+                "{{host: {{cpus: 1}}, domains: [{{name: a}}, {{name: b}}], events: [{{at: 1, fail: {{call: {failing}, domain: b, error: {error}}}}}]}}"
+            ));
+            host.sample().expect("the baseline");
+            for during in [true, false] {
+                let sample = host.sample().expect("a tick");
+                for domain in &sample.domains {
+                    let key = key(domain, 0);
+                    let results = [
+                        host.pin(&key, &cpus("0")),
+                        host.affinity(&key).map(drop),
+                        host.keep(&key.domain_key(), None),
+                    ];
+                    for (call, result) in calls.into_iter().zip(results) {
+                        let fails = during && call == failing && &*domain.name == "b";
+                        let text = result.err().map(|error| error.to_string());
+                        assert_eq!(
+                            text.as_deref(),
+                            fails.then_some(said),
+                            "{call} of {}",
+                            domain.name
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Time and counters go on: the sample after the fault covers all of it.
 #[test]
 fn sample() {

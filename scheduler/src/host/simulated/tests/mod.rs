@@ -4,13 +4,14 @@ mod events;
 mod faults;
 mod service;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::host::{DomainSample, VcpuSample};
+use crate::host::{DomainSample, Token, VcpuSample};
 
 /// The scenarios that come with the project.
 fn folder() -> PathBuf {
