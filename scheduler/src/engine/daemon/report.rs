@@ -52,7 +52,7 @@ fn report_notice(notice: &Notice) {
             info!(%domain, vcpu, was = %expected, %found, "pinned by another hand, which is overridden");
         }
         Finding::Returned => {
-            info!(%domain, vcpu, %found, "given free by the other hand: it may be moved again");
+            info!(%domain, vcpu, %found, "given back by another hand: it may be moved");
         }
     }
 }

@@ -64,7 +64,7 @@ pub enum Finding {
     Taken,
     /// Somebody else's decision, which was expected not to be respected: the vCPU may be moved from there.
     Overridden,
-    /// The original is back, or nothing of its own: the vCPU may be moved again.
+    /// Somebody else has set the original again, or nothing of its own: the vCPU may be moved from there.
     Returned,
 }
 
@@ -167,6 +167,10 @@ impl Custody {
                 let stated = std::mem::replace(&mut self.expected, seen.clone());
                 self.remember(stated);
                 Finding::Displaced
+            }
+            Mask::Other if same(seen, &self.resolve(scene), scene.online) => {
+                self.settle(seen);
+                Finding::Returned
             }
             Mask::Other if manual == ManualPins::Override => {
                 self.settle(seen);

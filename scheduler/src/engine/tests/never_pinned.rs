@@ -13,6 +13,7 @@ use vcpu_policy_api::snapshot::Snapshot;
 use super::*;
 use crate::engine::apply::apply;
 use crate::engine::constraints::{Constraints, DomainMatch, DomainRule};
+use crate::engine::ledger::Ledger;
 use crate::host::{DomainSample, Host, Wish};
 
 const CPUS: u32 = 6;
@@ -147,10 +148,14 @@ proptest! {
             let terms = Terms { constraints: constraints.clone().into(), ..Terms::default() };
             let mut engine = Engine::new(make_policy, terms).expect("made");
             let mut host = SimulatedHost::new(scenario.clone());
+            let mut ledger = Ledger::unkept();
             for _ in 0..10 {
                 let sample = host.sample().expect("nothing fails in these scenarios");
-                let Some(decision) = engine.decide(&sample).expect("decided") else { continue };
-                let applied = apply(&mut host, &decision.collected, &decision.verdict.accepted);
+                let terms = engine.terms().clone();
+                ledger.observe(&sample, &terms);
+                let Some(decision) = engine.decide(&sample, &ledger).expect("decided") else { continue };
+                let applied =
+                    apply(&mut host, &mut ledger, &terms, &decision.collected, &decision.verdict.accepted);
                 prop_assert!(applied.failed.is_empty());
                 for pinned in &applied.pinned {
                     let mut domains = sample.domains.iter();
