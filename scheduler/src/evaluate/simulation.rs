@@ -227,7 +227,9 @@ fn remark(notice: &Notice) -> Option<String> {
         Finding::Taken => Some(format!(
             "{domain}/{vcpu} was pinned to {found} by another hand: left alone"
         )),
-        Finding::Returned => Some(format!("{domain}/{vcpu} was given back {found} by another hand: may be moved")),
+        Finding::Returned => Some(format!(
+            "{domain}/{vcpu} was given back {found} by another hand: may be moved"
+        )),
         Finding::Unchanged | Finding::Confirmed | Finding::Displaced | Finding::Overridden => None,
     }
 }

@@ -280,3 +280,6 @@ fn same(left: &OsCpuSet, right: &OsCpuSet, online: &OsCpuSet) -> bool {
 fn is_everything(seen: &OsCpuSet, scene: Scene<'_>) -> bool {
     same(seen, scene.online, scene.online) && same(scene.inherited, scene.online, scene.online)
 }
+
+#[cfg(test)]
+mod tests;
