@@ -108,7 +108,7 @@ pub fn run(
 ) -> Result<Totals, DaemonError> {
     let mut daemon = Daemon {
         settings,
-        troubles: Troubles::default(),
+        troubles: Troubles::none(u64::from(std::process::id())),
         proposed: None,
         totals: Totals::default(),
     };

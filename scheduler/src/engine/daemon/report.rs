@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use oorandom::Rand32;
 use tracing::{debug, error, info, warn};
 use vcpu_policy_api::plan::NamedAction;
 
@@ -122,8 +123,9 @@ pub(super) fn failed_pin(action: &NamedAction, error: &PinError) {
 }
 
 /// What is wrong, so that it is said once and not in every tick.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Troubles {
+    chance: Rand32,
     /// How many samples in a row failed.
     failed_samples: u32,
     /// Whether the connection is known to be lost.
@@ -134,6 +136,17 @@ pub(super) struct Troubles {
 }
 
 impl Troubles {
+    /// None so far. The seed is for pauses, which are to differ from those of other daemons of the same host's clients.
+    pub(super) fn none(seed: u64) -> Self {
+        Self {
+            chance: Rand32::new(seed),
+            failed_samples: 0,
+            lost: false,
+            undecided: false,
+            unrecorded: false,
+        }
+    }
+
     pub(super) fn host(&mut self, error: &HostError) {
         self.lost = matches!(error, HostError::Lost { .. });
         self.failed_samples += 1;
@@ -186,11 +199,13 @@ impl Troubles {
         self.undecided = false;
     }
 
-    /// How much longer than the interval to wait for a host that is lost: doubled with each attempt.
-    pub(super) fn backoff(&self) -> Option<Duration> {
+    /// How much longer than the interval to wait for a host that is lost: doubled with each attempt, and a part of it left
+    /// to chance, up to a half, so that not all daemons of a host that comes back knock at the same moment.
+    pub(super) fn backoff(&mut self) -> Option<Duration> {
         let doublings = self.failed_samples.saturating_sub(1).min(6);
+        let longest = Duration::from_secs(1 << doublings).min(LONGEST_BACKOFF);
         self.lost
-            .then(|| Duration::from_secs(1 << doublings).min(LONGEST_BACKOFF))
+            .then(|| longest.mul_f32(1.0 - self.chance.rand_float() / 2.0))
     }
 }
 
@@ -200,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_wait_for_a_lost_host_grows_to_a_minute() {
-        let mut troubles = Troubles::default();
+        let mut troubles = Troubles::none(1);
         let lost = HostError::Lost {
             operation: "test".to_owned(),
             source: "broken".into(),
@@ -208,8 +223,12 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..9 {
             troubles.host(&lost);
-            waits.extend(troubles.backoff().map(|wait| wait.as_secs()));
+            waits.extend(troubles.backoff().map(|wait| wait.as_secs_f32()));
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        let longest = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0];
+        assert!(waits.len() == longest.len() && waits[7] != waits[8], "{waits:?}");
+        for (wait, longest) in waits.into_iter().zip(longest) {
+            assert!((longest / 2.0..=longest).contains(&wait), "{wait} of {longest}");
+        }
     }
 }
