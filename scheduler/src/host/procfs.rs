@@ -63,6 +63,17 @@ pub fn was_started_with(process: &Path, words: &[&str]) -> io::Result<bool> {
     }))
 }
 
+/// When a process was started, in clock ticks since the machine was. Together with its id that names it for as long as
+/// the machine is up.
+///
+/// # Errors
+/// If there is no such process, or the kernel's answer is not understood.
+pub fn started_ticks(process: &Path) -> io::Result<u64> {
+    let stat = fs::read_to_string(process.join("stat"))?;
+    let ticks = stat_field(&stat, 22).and_then(|field| field.parse().ok());
+    ticks.ok_or_else(|| not_understood(process))
+}
+
 impl VcpuThreads {
     /// Finds the vCPU threads of the process whose folder in `/proc` this is.
     ///
@@ -130,13 +141,19 @@ impl VcpuThreads {
     /// # Errors
     /// If the kernel's answer could not be read or understood.
     pub fn read(&self) -> impl Iterator<Item = io::Result<(u32, ThreadReading)>> + '_ {
-        self.vcpus
-            .iter()
-            .filter_map(|(&number, thread)| match thread.read() {
-                Ok(reading) => Some(Ok((number, reading))),
-                Err(error) if has_ended(&error) => None,
-                Err(error) => Some(Err(error)),
-            })
+        let numbers = self.vcpus.keys();
+        numbers.filter_map(|&number| Some(self.read_one(number)?.map(|reading| (number, reading))))
+    }
+
+    /// Reads one vCPU; `None` if there is no such vCPU or its thread has ended.
+    ///
+    /// # Errors
+    /// If the kernel's answer could not be read or understood.
+    pub fn read_one(&self, number: u32) -> Option<io::Result<ThreadReading>> {
+        match self.vcpus.get(&number)?.read() {
+            Err(error) if has_ended(&error) => None,
+            read => Some(read),
+        }
     }
 }
 
@@ -172,12 +189,16 @@ impl Thread {
                 last_cpu,
                 affinity,
             }),
-            _ => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{}: the kernel's answer is not understood", self.folder.display()),
-            )),
+            _ => Err(not_understood(&self.folder)),
         }
     }
+}
+
+fn not_understood(folder: &Path) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{}: the kernel's answer is not understood", folder.display()),
+    )
 }
 
 /// Whether the error says that a thread or process is no more.
@@ -201,12 +222,16 @@ fn counters(schedstat: &[u8]) -> Option<(u64, u64)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Field 39 of `stat`. The second field is the thread's name in parentheses, which may hold anything.
+/// The CPU that a thread ran on last.
 fn last_cpu(stat: &str) -> Option<OsCpuId> {
-    const FIELDS_AFTER_NAME: usize = 39 - 2;
+    stat_field(stat, 39)?.parse().ok().map(OsCpuId)
+}
+
+/// One of the fields of `stat` from the third on. The second one is the thread's name in parentheses, which may hold
+/// anything.
+fn stat_field(stat: &str, field: usize) -> Option<&str> {
     let (_, fields) = stat.rsplit_once(')')?;
-    let field = fields.split_ascii_whitespace().nth(FIELDS_AFTER_NAME - 1)?;
-    field.parse().ok().map(OsCpuId)
+    fields.split_ascii_whitespace().nth(field - 3)
 }
 
 /// The line `Cpus_allowed_list` of `status`.
@@ -217,153 +242,4 @@ fn affinity(status: &str) -> Option<OsCpuSet> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-    use std::thread::{self, JoinHandle};
-    use std::time::{Duration, Instant};
-
-    use super::*;
-
-    /// A thread that spins until it is told to end, which it does when this is dropped.
-    struct Spinner {
-        end: Option<mpsc::Sender<()>>,
-        handle: Option<JoinHandle<()>>,
-    }
-
-    impl Spinner {
-        fn start(name: &str) -> Self {
-            let (end, ended) = mpsc::channel();
-            let (started, wait) = mpsc::channel();
-            let handle = thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(move || {
-                    started.send(()).expect("the starter waits");
-                    while ended.try_recv() == Err(mpsc::TryRecvError::Empty) {
-                        std::hint::spin_loop();
-                    }
-                })
-                .expect("start a thread");
-            wait.recv().expect("the thread has its name before it runs");
-            Self {
-                end: Some(end),
-                handle: Some(handle),
-            }
-        }
-    }
-
-    impl Drop for Spinner {
-        fn drop(&mut self) {
-            drop(self.end.take());
-            self.handle
-                .take()
-                .expect("joined once")
-                .join()
-                .expect("it spins, no more");
-        }
-    }
-
-    fn ours() -> VcpuThreads {
-        VcpuThreads::find(Path::new("/proc/self")).expect("our own threads can be read")
-    }
-
-    fn reading(threads: &VcpuThreads, vcpu: u32) -> Option<ThreadReading> {
-        threads
-            .read()
-            .map(|read| read.expect("readable"))
-            .find_map(|(number, reading)| (number == vcpu).then_some(reading))
-    }
-
-    /// One test for all that involves threads of this process, which the tests of a process share.
-    #[test]
-    fn vcpu_threads_come_run_and_go() {
-        let first = Spinner::start("CPU 901/KVM");
-        let mut threads = ours();
-        assert!(threads.numbers().eq([901]));
-        let before = reading(&threads, 901).expect("it runs");
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_millis(50) {
-            std::hint::spin_loop();
-        }
-        let after = reading(&threads, 901).expect("it runs");
-        let passed = u64::try_from(begin.elapsed().as_nanos()).expect("an instant");
-        let (ran, waited) = (after.run_ns - before.run_ns, after.delay_ns - before.delay_ns);
-        assert!(
-            ran > 0 && ran + waited <= passed * 2,
-            "{ran} + {waited} of {passed}"
-        );
-        assert!(after.affinity.contains(after.last_cpu), "{after:?}");
-
-        let second = Spinner::start("CPU 902/TCG");
-        let _other = Spinner::start("worker");
-        assert!(threads.update().expect("readable"));
-        assert!(threads.numbers().eq([901, 902]));
-        assert!(!threads.update().expect("readable"), "nothing more came");
-
-        drop(first);
-        assert!(threads.numbers().eq([901, 902]), "not looked yet");
-        assert_eq!(
-            reading(&threads, 901),
-            None,
-            "a thread that has ended gives no numbers"
-        );
-        assert!(!threads.update().expect("readable"));
-        assert!(threads.numbers().eq([902]));
-
-        threads.retain(|number| number != 902);
-        assert_eq!(threads.numbers().next(), None);
-        assert!(threads.update().expect("readable"), "found again");
-        drop(second);
-    }
-
-    #[test]
-    fn names_of_vcpus_are_those_of_qemu() {
-        for (name, number) in [
-            ("CPU 0/KVM\n", Some(0)),
-            ("CPU 128/TCG\n", Some(128)),
-            ("ALL CPUs/TCG\n", None),
-            ("CPU 1/HVF\n", None),
-            ("CPU /KVM\n", None),
-            ("CPU 1\n", None),
-            ("qemu-system-x86\n", None),
-            ("", None),
-        ] {
-            assert_eq!(vcpu_number(name), number, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn a_threads_name_cannot_fake_its_numbers() {
-        let fields: Vec<String> = (3..=52).map(|field| field.to_string()).collect();
-        let fields = fields.join(" ");
-        assert_eq!(last_cpu(&format!("7 (CPU 0/KVM) {fields}")), Some(OsCpuId(39)));
-        assert_eq!(
-            last_cpu(&format!("7 (a) 1 2 (b c) {fields}\n")),
-            Some(OsCpuId(39))
-        );
-        assert_eq!(last_cpu("7 (short) S 1"), None);
-        assert_eq!(last_cpu(""), None);
-    }
-
-    #[test]
-    fn the_kernels_texts_are_understood() {
-        assert_eq!(counters(b"123 45 6\n"), Some((123, 45)));
-        assert_eq!(counters(b"123\n"), None);
-        assert_eq!(counters(b"-1 2 3"), None);
-        let status = "Name:\tx\nCpus_allowed:\tff\nCpus_allowed_list:\t0-3,8\nMems_allowed:\t1\n";
-        assert_eq!(
-            affinity(status).map(|set| set.to_string()),
-            Some("0-3,8".to_owned())
-        );
-        assert_eq!(affinity("Name:\tx\n"), None);
-    }
-
-    #[test]
-    fn a_process_is_known_by_its_arguments() {
-        let process = Path::new("/proc/self");
-        let own: Vec<String> = std::env::args().collect();
-        let words: Vec<&str> = own.iter().map(String::as_str).collect();
-        assert!(was_started_with(process, &words).expect("our own command line"));
-        assert!(!was_started_with(process, &["-uuid", "no such"]).expect("our own command line"));
-        assert!(was_started_with(Path::new("/proc/0"), &["a"]).is_err());
-    }
-}
+mod tests;

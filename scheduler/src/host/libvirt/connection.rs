@@ -1,19 +1,29 @@
 //! Connecting, and what is asked about the host as a whole.
 //!
+//! A connection is kept alive: libvirt asks the daemon now and then whether it is there, and gives the connection up when
+//! it does not answer. Without that a call to a daemon that hangs would never end. (Opening a connection to one never
+//! does.) And it tells of changes, where the kind of host can.
+//!
 //! Every error names the URI: a daemon may be told to watch another host than its operator believes.
 
 use std::sync::Once;
 
+use tracing::debug;
 use vcpu_policy_api::topology::Topology;
 use virt::connect::Connect;
 
 use super::error::LibvirtError;
-use super::ffi::{self, Connection, CpuMap};
+use super::ffi::{self, Changes, Connection, CpuMap};
 use super::{Access, capabilities};
 use crate::host::HostError;
 
-/// Connects to `uri`, or to libvirt's default.
-pub(super) fn connect(uri: Option<&str>, access: Access) -> Result<Connection, HostError> {
+/// How often libvirt asks whether the daemon is there.
+const KEEPALIVE_SECONDS: i32 = 5;
+/// How many times in a row the daemon may not answer: it is given up after some 20 s.
+const KEEPALIVE_COUNT: u32 = 3;
+
+/// Connects to `uri`, or to libvirt's default. What libvirt tells from then on is noted in `changes`.
+pub(super) fn connect(uri: Option<&str>, access: Access, changes: &Changes) -> Result<Connection, HostError> {
     /// Without it libvirt prints errors to stderr that are reported here.
     static SILENCED: Once = Once::new();
     SILENCED.call_once(virt::error::clear_error_callback);
@@ -25,13 +35,33 @@ pub(super) fn connect(uri: Option<&str>, access: Access) -> Result<Connection, H
             source: "a URI has no zero byte in it".into(),
         });
     }
+    // An event loop that is there only later is not known to the connection.
+    let told = ffi::run_event_loop();
     let opened = match access {
         Access::ReadOnly => Connect::open_read_only(uri),
         Access::ReadWrite => Connect::open(uri),
     };
-    opened
+    let mut connection = opened
         .map(Connection::new)
-        .map_err(|error| not_connected(target, access, error.into()))
+        .map_err(|error| not_connected(target, access, error.into()))?;
+    if told {
+        // Neither is something that every kind of host has, or the scheduler cannot do without.
+        if let Err(error) = connection.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT) {
+            debug!(
+                target,
+                error = error.message(),
+                "the connection is not kept alive"
+            );
+        }
+        if let Err(error) = connection.subscribe(changes) {
+            debug!(
+                target,
+                error = error.message(),
+                "changes are not told, but found by reading from time to time"
+            );
+        }
+    }
+    Ok(connection)
 }
 
 fn not_connected(target: &str, access: Access, error: LibvirtError) -> HostError {
@@ -55,16 +85,16 @@ pub(super) fn cpu_map(connection: &Connection, uri: &str) -> Result<Option<CpuMa
     }
 }
 
-/// The shape of the host, of which the CPUs in `map` are online.
-pub(super) fn topology(
-    connection: &Connection,
-    uri: &str,
-    map: Option<&CpuMap>,
-) -> Result<Topology, HostError> {
-    let xml = connection.capabilities().map_err(|error| {
+/// What libvirt says about the host.
+pub(super) fn description(connection: &Connection, uri: &str) -> Result<String, HostError> {
+    connection.capabilities().map_err(|error| {
         LibvirtError::from(error).while_doing(format!("cannot read the capabilities of {uri}"), connection)
-    })?;
-    capabilities::topology(&xml, map).map_err(|error| HostError::Failed {
+    })
+}
+
+/// The shape of the host with these capabilities, of which the CPUs in `map` are online.
+pub(super) fn topology(xml: &str, uri: &str, map: Option<&CpuMap>) -> Result<Topology, HostError> {
+    capabilities::topology(xml, map).map_err(|error| HostError::Failed {
         operation: format!("cannot understand the capabilities of {uri}"),
         source: Box::new(error),
     })

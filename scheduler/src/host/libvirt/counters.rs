@@ -20,14 +20,16 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
+use thiserror::Error;
 use tracing::{debug, info};
+use vcpu_policy_api::cpuset::OsCpuSet;
 use virt::domain::Domain;
 
 use super::error::LibvirtError;
 use super::ffi::{self, Connection, CpuMap, Delays, VcpuState};
 use super::process::Processes;
 use crate::host::procfs::VcpuThreads;
-use crate::host::{DomainUuid, VcpuSample};
+use crate::host::{DomainUuid, Incarnation, VcpuSample};
 
 /// How long the call for all waiting times may take.
 const DELAYS_LIMIT: Duration = Duration::from_millis(250);
@@ -64,6 +66,15 @@ pub(super) struct Subject<'a> {
     pub(super) most_vcpus: u32,
 }
 
+/// Why an affinity could not be read.
+#[derive(Debug, Error)]
+pub(super) enum AffinityError {
+    #[error(transparent)]
+    Libvirt(#[from] LibvirtError),
+    #[error("its thread cannot be read")]
+    Thread(#[from] io::Error),
+}
+
 /// Reads counters.
 #[derive(Debug)]
 pub(super) struct Counters {
@@ -98,14 +109,14 @@ impl Counters {
         }
     }
 
+    /// What tells the process of a guest from all others; `None` if it cannot be seen.
+    pub(super) fn incarnation(&self, name: &str, uuid: DomainUuid) -> Option<Incarnation> {
+        self.guests.incarnation(name, uuid)
+    }
+
     /// Monotonic time since the connection was made.
     pub(super) fn now_ns(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    /// Whether the guests are on this machine.
-    pub(super) fn are_here(&self) -> bool {
-        self.guests.are_here()
     }
 
     /// Whether a domain's waiting times would come from libvirt.
@@ -186,6 +197,25 @@ impl Counters {
         }
     }
 
+    /// Reads where one vCPU may run, from the domain's source and as [`Self::read`] does; `None` if there is no such vCPU.
+    pub(super) fn affinity(
+        subject: &Subject<'_>,
+        source: &Source,
+        number: u32,
+        cpus: u32,
+        map: Option<&CpuMap>,
+    ) -> Result<Option<OsCpuSet>, AffinityError> {
+        if let Source::Threads(threads) = source {
+            let read = threads.read_one(number).transpose()?;
+            return Ok(read.map(|reading| in_use(reading.affinity, map)));
+        }
+        let infos = ffi::vcpus(subject.domain, subject.most_vcpus, cpus).map_err(LibvirtError::from)?;
+        let found = infos.into_iter().find(|info| info.number == number);
+        Ok(found
+            .filter(|info| info.state != VcpuState::Offline)
+            .map(|info| info.affinity))
+    }
+
     /// Asks libvirt.
     fn ask(
         &self,
@@ -217,18 +247,13 @@ impl Counters {
     fn look(&self, threads: &VcpuThreads, map: Option<&CpuMap>) -> io::Result<Vec<VcpuSample>> {
         let looked = threads.read().map(|read| {
             let (number, reading) = read?;
-            let mut affinity = reading.affinity;
-            // The kernel keeps CPUs in a mask that the host does not have or use; libvirt leaves them out.
-            if let Some(map) = map.filter(|map| !map.online.is_empty()) {
-                affinity.intersect(map.online.as_ref());
-            }
             Ok(VcpuSample {
                 number,
                 read_at_ns: self.now_ns(),
                 run_ns: reading.run_ns,
                 delay_ns: Some(reading.delay_ns),
                 last_cpu: Some(reading.last_cpu),
-                affinity,
+                affinity: in_use(reading.affinity, map),
             })
         });
         looked.collect()
@@ -241,13 +266,21 @@ impl Counters {
             return None;
         }
         let process = self.guests.process(subject.name, subject.uuid)?;
-        let mut threads = VcpuThreads::find(&process)
+        let mut threads = VcpuThreads::find(&process.folder)
             .inspect_err(|error| debug!(domain = subject.name, "its threads cannot be read: {error}"))
             .ok()?;
         let listed: BTreeSet<u32> = asked.iter().map(|vcpu| vcpu.number).collect();
         threads.retain(|number| listed.contains(&number));
         Some(threads)
     }
+}
+
+/// A kernel's mask without the CPUs that the host does not have or use: the kernel keeps them, libvirt leaves them out.
+fn in_use(mut affinity: OsCpuSet, map: Option<&CpuMap>) -> OsCpuSet {
+    if let Some(map) = map.filter(|map| !map.online.is_empty()) {
+        affinity.intersect(map.online.as_ref());
+    }
+    affinity
 }
 
 /// How many files this process may have open.
@@ -290,8 +323,6 @@ fn agree(asked: &[VcpuSample], looked: &[VcpuSample]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use vcpu_policy_api::cpuset::OsCpuSet;
-
     use super::*;
 
     #[test]

@@ -11,6 +11,7 @@ use vcpu_policy_api::topology::Topology;
 use virt::error::ErrorNumber as Code;
 
 use super::ffi::Connection;
+use super::metadata::{MetadataError, ORIGINALS};
 use crate::host::HostError;
 
 /// What libvirt said.
@@ -70,6 +71,11 @@ impl LibvirtError {
         )
     }
 
+    /// Whether the domain has no metadata of the kind that was meant.
+    pub(super) fn says_no_metadata(&self) -> bool {
+        self.code == Some(Code::NoDomainMetadata)
+    }
+
     /// The host's error for a call that failed with this one.
     pub(super) fn while_doing(self, operation: String, connection: &Connection) -> HostError {
         let source = Box::new(self);
@@ -80,6 +86,14 @@ impl LibvirtError {
         }
     }
 }
+
+/// Why a domain's keepsake is left as it is.
+#[derive(Debug, Error)]
+#[error(
+    "what the domain carries in {ORIGINALS} is not understood, and is not replaced; to give it up: virsh metadata \
+     DOMAIN --uri {ORIGINALS} --live --remove"
+)]
+pub struct NotReplaced(#[source] pub(super) MetadataError);
 
 /// Why a pin is not even asked for.
 #[derive(Debug, PartialEq, Eq, Error)]

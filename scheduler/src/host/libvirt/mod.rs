@@ -1,14 +1,16 @@
 //! The live host: libvirt, here or remote.
 //!
-//! A [`LibvirtHost`] is one connection. Reading it costs one call for the list of running domains and one for the
-//! map of online CPUs, whatever the number of domains; then one call a domain, or none where the kernel can be asked
-//! instead (see [`counters`]). What seldom changes is kept: a domain's definition is read when the domain is first
-//! seen running, the host's shape when the connection is made and when a CPU goes on- or offline.
+//! A [`LibvirtHost`] is one connection. Reading it costs one call for the ids of running domains and one for the map of
+//! online CPUs, whatever the number of domains; then one call a domain, or none where the kernel can be asked instead
+//! (see [`counters`]). What seldom changes is kept: what a domain's XML states (see [`guests`]), and the host's shape,
+//! which is read when the connection is made and when a CPU goes on- or offline.
 //!
 //! - A domain that vanishes while it is being read is left out, as is one that cannot be understood, which is said
 //!   once. Neither costs the rest of the sample.
 //! - Pins are live only. A vCPU is pinned through the handle that the last sample found, so pinning looks nothing up.
-//! - An instance is libvirt's id of the running domain. Ids repeat across daemons, never within a connection.
+//! - An instance is libvirt's id of the running domain. Ids repeat across daemons; an incarnation does not.
+//! - A keepsake is live metadata of the domain. One that cannot be understood is never replaced.
+//! - What a call to a daemon that hangs comes to is known within half a minute: the connection is lost.
 //!
 //! Every call blocks until the daemon answers; a `LibvirtHost` belongs to one thread at a time, which may change.
 
@@ -19,32 +21,41 @@ mod definition;
 mod error;
 mod ffi;
 mod guest;
+mod guests;
+mod identity;
+mod isolated;
+mod metadata;
+mod omissions;
 mod process;
+mod stated;
+mod stored;
 mod xml;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
+use uuid::Uuid;
 use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::topology::Topology;
 
 pub use self::capabilities::CapabilitiesError;
-use self::connection::{connect, cpu_map, topology};
-use self::counters::{Counters, Subject};
+use self::connection::{connect, cpu_map, description, topology};
+use self::counters::{AffinityError, Counters, Source};
 pub use self::definition::DefinitionError;
 use self::error::is_alive;
-pub use self::error::{LibvirtError, PinRefusal};
-use self::ffi::{Connection, CpuMap};
-use self::guest::{Guest, GuestError};
-use super::{
-    DomainKey, DomainSample, DomainUuid, Host, HostError, HostIdentity, Instance, Keepsake, PinError, Sample,
-    VcpuKey,
-};
+pub use self::error::{LibvirtError, NotReplaced, PinRefusal};
+use self::ffi::{Changes, Connection, CpuMap};
+use self::guest::Guest;
+use self::guests::{Guests, Through};
+use self::isolated::isolated;
+pub use self::metadata::MetadataError;
+pub use self::process::is_local;
+use super::{DomainKey, DomainSample, Host, HostError, HostIdentity, Keepsake, PinError, Sample, VcpuKey};
 
 /// What a connection is allowed to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +73,13 @@ pub struct LibvirtHost {
     counters: Counters,
     map: Option<CpuMap>,
     topology: Arc<Topology>,
-    guests: BTreeMap<DomainUuid, Guest>,
-    omissions: Omissions,
+    isolated: OsCpuSet,
+    uuid: Option<Uuid>,
+    guests: Guests,
 }
 
-/// Running domains that could not be read, and in how many samples in a row.
-type Omissions = BTreeMap<(DomainUuid, Instance), u32>;
+/// The kind of metadata that is an XML element, as the crate wants it.
+const METADATA_ELEMENT: i32 = virt_sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
 
 impl LibvirtHost {
     /// Connects to `uri`, or without one to what libvirt takes for the default (`LIBVIRT_DEFAULT_URI` first), and
@@ -77,28 +89,42 @@ impl LibvirtHost {
     /// [`HostError::Lost`] if there is no connection; the text says so where [`Access::ReadOnly`] might have had one.
     /// [`HostError::Failed`] if there is one, but the host's shape could not be understood.
     pub fn open(uri: Option<&str>, access: Access) -> Result<Self, HostError> {
-        let connection = connect(uri, access)?;
+        let changes = Changes::default();
+        let connection = connect(uri, access, &changes)?;
         let uri = match connection.uri() {
             Ok(resolved) => resolved,
             Err(_) => uri.unwrap_or("libvirt").to_owned(),
         };
         let map = cpu_map(&connection, &uri)?;
-        let topology = Arc::new(topology(&connection, &uri, map.as_ref())?);
+        let capabilities = description(&connection, &uri)?;
+        let topology = Arc::new(topology(&capabilities, &uri, map.as_ref())?);
         debug!(uri, cpus = %topology.online(), nodes = topology.nodes().len(), "connected");
         Ok(Self {
             counters: Counters::new(&uri),
+            guests: Guests::new(&uri, changes),
+            isolated: isolated_at(&uri),
+            uuid: identity::host_uuid(&uri, &capabilities),
             connection,
             uri,
             map,
             topology,
-            guests: BTreeMap::new(),
-            omissions: Omissions::new(),
         })
     }
 
     /// The URI of the connection, as libvirt resolved it.
     pub fn uri(&self) -> &str {
         &self.uri
+    }
+
+    /// Which host this is, by a name that stays the same for as long as the host is installed and that no other host has;
+    /// `None` if it has none that can be relied on.
+    pub fn host_uuid(&self) -> Option<Uuid> {
+        self.uuid
+    }
+
+    /// Whether the host is this machine, as far as the URI says.
+    pub fn is_local(&self) -> bool {
+        is_local(&self.uri)
     }
 
     /// The numbers of the host's CPUs are below this one.
@@ -114,122 +140,55 @@ impl LibvirtHost {
     fn refresh_topology(&mut self) -> Result<(), HostError> {
         let map = cpu_map(&self.connection, &self.uri)?;
         if map != self.map {
-            self.topology = Arc::new(topology(&self.connection, &self.uri, map.as_ref())?);
+            let capabilities = description(&self.connection, &self.uri)?;
+            self.topology = Arc::new(topology(&capabilities, &self.uri, map.as_ref())?);
+            self.isolated = isolated_at(&self.uri);
             self.map = map;
             info!(online = %self.topology.online(), "the host's CPUs changed");
         }
         Ok(())
     }
 
-    /// Brings the kept guests up to date with the list of running domains.
-    fn refresh_guests(&mut self) -> Result<Omissions, HostError> {
-        let listed = self
-            .connection
-            .list_all_domains(virt_sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-            .map_err(|error| self.failed("list the domains of", error.into()))?;
-        let mut known = std::mem::take(&mut self.guests);
-        let mut omissions = Omissions::default();
-        for domain in listed {
-            // Without an id it stopped after it was listed.
-            let (Ok(uuid), Some(id), Ok(name)) = (domain.uuid(), domain.id(), domain.name()) else {
-                continue;
-            };
-            let uuid = DomainUuid(uuid.into_bytes());
-            let instance = Instance(u64::from(id));
-            match known.remove(&uuid) {
-                Some(guest) if guest.instance == instance && *guest.name == *name => {
-                    self.guests.insert(uuid, guest);
-                }
-                _ => match Guest::meet(domain, instance, &name) {
-                    Ok(guest) => {
-                        self.guests.insert(uuid, guest);
-                    }
-                    Err(error) => self.leave_out((uuid, instance), &name, error, &mut omissions)?,
-                },
-            }
-        }
-        Ok(omissions)
-    }
-
-    /// Reads the domains that are kept.
-    fn read_guests(&mut self, omissions: &mut Omissions) -> Result<Vec<DomainSample>, HostError> {
+    /// Reads the counters of the domains that are known.
+    fn read_guests(&mut self) -> Result<Vec<DomainSample>, HostError> {
         let cpus = self.cpu_bound();
+        let counters = &mut self.counters;
         let ask_delays = self
             .guests
-            .values()
-            .any(|guest| self.counters.wants_delays(&guest.source));
+            .iter()
+            .any(|guest| counters.wants_delays(&guest.source));
         let delays = if ask_delays {
-            self.counters.delays(&self.connection)
+            counters.delays(&self.connection)
         } else {
             ffi::Delays::new()
         };
-        let mut guests = std::mem::take(&mut self.guests);
-        self.counters
-            .count_files(guests.values().map(|guest| &guest.source));
-        let mut domains = Vec::with_capacity(guests.len());
-        for (&uuid, guest) in &mut guests {
-            let subject = Subject {
-                domain: &guest.domain,
-                uuid,
-                name: &guest.name,
-                most_vcpus: guest.most_vcpus,
-            };
-            match self
-                .counters
-                .read(&subject, &mut guest.source, cpus, self.map.as_ref(), &delays)
-            {
-                Ok(vcpus) => domains.push(DomainSample {
-                    uuid,
-                    instance: guest.instance,
-                    name: Arc::clone(&guest.name),
-                    definition: Arc::clone(&guest.definition),
-                    incarnation: None,
-                    keepsake: None,
-                    vcpus,
-                }),
-                Err(error) => self.leave_out((uuid, guest.instance), &guest.name, error.into(), omissions)?,
+        counters.count_files(self.guests.iter().map(|guest| &guest.source));
+        let mut domains = Vec::with_capacity(self.guests.len());
+        self.guests.for_each((&self.connection, &self.uri), |guest| {
+            if matches!(guest.source, Source::Undecided) && guest.incarnation.is_none() {
+                guest.incarnation = counters.incarnation(&guest.name, guest.uuid);
             }
-        }
-        self.guests = guests;
+            let mut source = mem::replace(&mut guest.source, Source::Undecided);
+            let read = counters.read(&guest.subject(), &mut source, cpus, self.map.as_ref(), &delays);
+            guest.source = source;
+            let vcpus = read?;
+            domains.push(DomainSample {
+                uuid: guest.uuid,
+                instance: guest.instance,
+                name: Arc::clone(&guest.name),
+                definition: Arc::clone(&guest.definition),
+                incarnation: guest.incarnation.clone(),
+                keepsake: guest.keepsake.as_ref().ok().cloned().flatten(),
+                vcpus,
+            });
+            Ok(())
+        })?;
         Ok(domains)
-    }
-
-    /// Goes on without a domain that could not be read, unless that is because nothing can be read any more.
-    fn leave_out(
-        &self,
-        run: (DomainUuid, Instance),
-        domain: &str,
-        error: GuestError,
-        omissions: &mut Omissions,
-    ) -> Result<(), HostError> {
-        let error = match error {
-            GuestError::Libvirt(error) if !is_alive(&self.connection) => {
-                return Err(self.failed("read a domain of", error));
-            }
-            GuestError::Libvirt(error) if error.says_no_domain() => {
-                debug!(domain, "it vanished while it was read");
-                return Ok(());
-            }
-            error => error,
-        };
-        let times = self
-            .omissions
-            .get(&run)
-            .map_or(1, |times| times.saturating_add(1));
-        omissions.insert(run, times);
-        let error: &(dyn std::error::Error + 'static) = &error;
-        // Once may be a domain that is just being started or stopped.
-        if times == 2 {
-            warn!(domain, error, "left out, since it cannot be read");
-        } else {
-            debug!(domain, error, "left out of this sample");
-        }
-        Ok(())
     }
 
     /// The guest, if it is still in the run that the caller means.
     fn running(&self, domain: &DomainKey) -> Result<&Guest, PinError> {
-        let guest = self.guests.get(&domain.uuid);
+        let guest = self.guests.get(domain.uuid);
         guest
             .filter(|guest| guest.instance == domain.instance)
             .ok_or(PinError::Gone)
@@ -240,10 +199,10 @@ impl LibvirtHost {
         error.while_doing(format!("cannot {operation} {}", self.uri), &self.connection)
     }
 
-    /// What a pin's failure means.
-    fn pin_failed(&self, guest: &Guest, number: u32, error: LibvirtError) -> PinError {
+    /// What a failure to do something with a domain means, or with one vCPU of it.
+    fn act_failed(&self, operation: &str, guest: &Guest, vcpu: Option<u32>, error: LibvirtError) -> PinError {
         if !is_alive(&self.connection) {
-            return PinError::Host(self.failed("pin a vCPU on", error));
+            return PinError::Host(self.failed(operation, error));
         }
         let source = |error| Box::new(error);
         match error {
@@ -255,7 +214,7 @@ impl LibvirtHost {
                 source: source(error),
             },
             // libvirt has no code for "there is no such vCPU (any more)".
-            _ if !self.has(guest, number) => PinError::Gone,
+            _ if !self.has(guest, vcpu) => PinError::Gone,
             error => PinError::Refused {
                 source: source(error),
             },
@@ -263,9 +222,9 @@ impl LibvirtHost {
     }
 
     /// Whether the domain runs and has the vCPU, as far as that can be found out.
-    fn has(&self, guest: &Guest, number: u32) -> bool {
+    fn has(&self, guest: &Guest, vcpu: Option<u32>) -> bool {
         match ffi::vcpus(&guest.domain, guest.most_vcpus, self.cpu_bound()) {
-            Ok(vcpus) => vcpus.iter().any(|vcpu| vcpu.number == number),
+            Ok(vcpus) => vcpu.is_none_or(|number| vcpus.iter().any(|vcpu| vcpu.number == number)),
             Err(error) => !LibvirtError::from(error).says_gone(),
         }
     }
@@ -273,29 +232,31 @@ impl LibvirtHost {
 
 impl Host for LibvirtHost {
     fn identity(&mut self) -> Result<HostIdentity, HostError> {
-        let uri = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, self.uri.as_bytes());
+        // Without a UUID there is the URI, which says no less to whoever states it.
+        let uuid = self
+            .uuid
+            .unwrap_or_else(|| Uuid::new_v5(&Uuid::NAMESPACE_URL, self.uri.as_bytes()));
         Ok(HostIdentity {
-            name: uri.to_string(),
-            is_local: self.counters.are_here(),
+            name: uuid.to_string(),
+            is_local: self.is_local(),
         })
     }
 
     fn sample(&mut self) -> Result<Sample, HostError> {
         let read_at_ns = self.counters.now_ns();
         self.refresh_topology()?;
-        let mut omissions = self.refresh_guests()?;
-        let domains = self.read_guests(&mut omissions)?;
-        let unread = omissions
-            .keys()
-            .map(|&(uuid, instance)| DomainKey { uuid, instance })
-            .collect();
-        self.omissions = omissions;
+        self.guests.refresh(Through {
+            connection: &self.connection,
+            uri: &self.uri,
+            counters: &self.counters,
+        })?;
+        let domains = self.read_guests()?;
         Ok(Sample {
             read_at_ns,
             topology: Arc::clone(&self.topology),
-            isolated: OsCpuSet::new(),
+            isolated: self.isolated.clone(),
             domains,
-            unread,
+            unread: self.guests.unread(),
         })
     }
 
@@ -310,22 +271,66 @@ impl Host for LibvirtHost {
         guest
             .domain
             .pin_vcpu(vcpu.number, &map)
-            .map_err(|error| self.pin_failed(guest, vcpu.number, error.into()))
+            .map_err(|error| self.act_failed("pin a vCPU on", guest, Some(vcpu.number), error.into()))
     }
 
     fn affinity(&mut self, vcpu: &VcpuKey) -> Result<OsCpuSet, PinError> {
+        let (bound, map) = (self.cpu_bound(), self.map.as_ref());
         let guest = self.running(&vcpu.domain_key())?;
-        let vcpus = ffi::vcpus(&guest.domain, guest.most_vcpus, self.cpu_bound())
-            .map_err(|error| self.pin_failed(guest, vcpu.number, error.into()))?;
-        let found = vcpus.into_iter().find(|info| info.number == vcpu.number);
-        found.map(|info| info.affinity).ok_or(PinError::Gone)
+        let (subject, source) = (guest.subject(), &guest.source);
+        match Counters::affinity(&subject, source, vcpu.number, bound, map) {
+            Ok(affinity) => affinity.ok_or(PinError::Gone),
+            Err(AffinityError::Libvirt(error)) => {
+                Err(self.act_failed("read an affinity on", guest, Some(vcpu.number), error))
+            }
+            Err(error) => Err(PinError::Refused {
+                source: Box::new(error),
+            }),
+        }
     }
 
-    fn keep(&mut self, domain: &DomainKey, _: Option<&Keepsake>) -> Result<(), PinError> {
-        self.running(domain)?;
-        Err(PinError::Unsupported {
-            source: "not there yet".into(),
-        })
+    fn keep(&mut self, domain: &DomainKey, keepsake: Option<&Keepsake>) -> Result<(), PinError> {
+        let guest = self.running(domain)?;
+        if let Err(error) = &guest.keepsake {
+            return Err(PinError::Refused {
+                source: Box::new(NotReplaced(error.clone())),
+            });
+        }
+        let element = keepsake.map(metadata::element).transpose();
+        let element = element.map_err(|error| PinError::Refused {
+            source: Box::new(error),
+        })?;
+        let done = guest.domain.set_metadata(
+            METADATA_ELEMENT,
+            element.as_deref(),
+            Some(metadata::PREFIX),
+            Some(metadata::ORIGINALS),
+            virt_sys::VIR_DOMAIN_AFFECT_LIVE,
+        );
+        match done.map_err(LibvirtError::from) {
+            Ok(()) => {}
+            // There was none to take away.
+            Err(error) if keepsake.is_none() && error.says_no_metadata() => {}
+            Err(error) if error.says_unsupported() => {
+                return Err(PinError::Unsupported {
+                    source: Box::new(error),
+                });
+            }
+            Err(error) => return Err(self.act_failed("keep something in a domain of", guest, None, error)),
+        }
+        if let Some(guest) = self.guests.get_mut(domain.uuid) {
+            guest.keepsake = Ok(keepsake.map(|keepsake| Arc::new(keepsake.clone())));
+        }
+        Ok(())
+    }
+}
+
+/// The CPUs that the kernel of the host at `uri` keeps free, where they can be known.
+fn isolated_at(uri: &str) -> OsCpuSet {
+    if is_local(uri) {
+        isolated()
+    } else {
+        OsCpuSet::new()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The live host against libvirt's test driver, which runs inside the client library: no daemon, no guest.
 
+mod carried;
+
 use std::error::Error;
 use std::fmt::Write;
 use std::path::Path;
@@ -43,6 +45,14 @@ fn key(domain: &DomainSample, number: u32) -> VcpuKey {
         domain: domain.uuid,
         instance: domain.instance,
         number,
+    }
+}
+
+/// Which run of which domain it is.
+fn run_of(domain: &DomainSample) -> DomainKey {
+    DomainKey {
+        uuid: domain.uuid,
+        instance: domain.instance,
     }
 }
 
@@ -211,7 +221,7 @@ fn a_domain_whose_source_is_lost_is_without_vcpus_once() {
     host.sample().expect("readable");
     let mut process = Command::new("sleep").arg("60").spawn().expect("sleep(1)");
     let threads = VcpuThreads::find(&Path::new("/proc").join(process.id().to_string())).expect("readable");
-    let guest = host.guests.values_mut().next().expect("two domains");
+    let guest = host.guests.first_mut().expect("two domains");
     guest.source = Source::Threads(threads);
     let name = Arc::clone(&guest.name);
     process.kill().expect("ours");
@@ -267,4 +277,25 @@ fn a_host_may_change_its_thread() {
     let mut host = sendable(open(&file, Access::ReadOnly));
     let domains = std::thread::spawn(move || host.sample().map(|sample| sample.domains.len()));
     assert_eq!(domains.join().expect("no panic").expect("readable"), 2);
+}
+
+#[test]
+fn a_host_of_the_test_driver_is_local_and_without_processes() {
+    let file = host_file(1, 1, "");
+    let mut host = open(&file, Access::ReadOnly);
+    assert!(host.is_local());
+    let sample = host.sample().expect("readable");
+    assert_eq!(sample.domains[0].incarnation, None);
+    assert_eq!(sample.isolated, isolated());
+}
+
+#[test]
+fn more_domains_than_one_answer_was_expected_to_hold_are_all_found() {
+    let file = host_file(700, 1, "");
+    let host = open(&file, Access::ReadOnly);
+    for expected in [0, 1, 636, 700, 5000] {
+        let ids = ffi::running_ids(&host.connection, expected).expect("listed");
+        assert_eq!(ids.len(), 700, "{expected}");
+        assert!(ids.is_sorted());
+    }
 }

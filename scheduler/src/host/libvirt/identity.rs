@@ -1,0 +1,82 @@
+//! Which host this is, by a name that stays the same for as long as the host is installed.
+//!
+//! libvirt states a UUID of its host. It takes it from the machine's firmware; where it cannot, because the daemon runs
+//! as an ordinary user or the machine has none, it draws one by lot at each start, and does not say so. So for a daemon
+//! on this machine the operating system's own `machine-id` is the name, which every process can read and which stays.
+//! For a daemon elsewhere there is nothing but what libvirt says.
+
+use std::fs;
+
+use uuid::Uuid;
+
+use super::process::is_local;
+use super::xml::child;
+
+/// The name of this machine's installation: 32 hexadecimal digits.
+const MACHINE_ID: &str = "/etc/machine-id";
+
+/// The host at `uri`, whose capabilities libvirt described; `None` if it has no name that can be relied on.
+pub(super) fn host_uuid(uri: &str, capabilities: &str) -> Option<Uuid> {
+    let text = if is_local(uri) {
+        fs::read_to_string(MACHINE_ID).ok()?
+    } else {
+        stated(capabilities)?
+    };
+    told_apart(&text)
+}
+
+/// What libvirt states.
+fn stated(capabilities: &str) -> Option<String> {
+    let document = roxmltree::Document::parse(capabilities).ok()?;
+    let host = child(document.root_element(), "host")?;
+    Some(child(host, "uuid")?.text()?.to_owned())
+}
+
+/// The UUID, if it is one that no other host has: not one that firmware has where nobody wrote any.
+fn told_apart(text: &str) -> Option<Uuid> {
+    /// Boards of many makers have this one.
+    const OF_MANY: Uuid = Uuid::from_u128(0x0300_0200_0400_0500_0006_0007_0008_0009);
+    let uuid = Uuid::try_parse(text.trim()).ok()?;
+    let bytes = uuid.as_bytes();
+    let of_one_byte = bytes.iter().all(|byte| byte == &bytes[0]);
+    (!of_one_byte && uuid != OF_MANY).then_some(uuid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: &str = "28c17933-9389-4184-9021-c8197c5f4f20";
+
+    fn capabilities(uuid: &str) -> String {
+        format!("<capabilities><host><uuid>{uuid}</uuid><cpu/></host></capabilities>")
+    }
+
+    #[test]
+    fn a_host_elsewhere_is_what_libvirt_says() {
+        let far = "qemu+ssh://far.example/system";
+        for (stated, found) in [
+            (UUID, Some(UUID)),
+            ("00000000-0000-0000-0000-000000000000", None),
+            ("ffffffff-ffff-ffff-ffff-ffffffffffff", None),
+            ("03000200-0400-0500-0006-000700080009", None),
+            ("to be filled", None),
+            ("", None),
+        ] {
+            let uuid = host_uuid(far, &capabilities(stated)).map(|uuid| uuid.to_string());
+            assert_eq!(uuid.as_deref(), found, "{stated}");
+        }
+        assert_eq!(host_uuid(far, "<capabilities><host/></capabilities>"), None);
+        assert_eq!(host_uuid(far, "<capab"), None);
+    }
+
+    #[test]
+    fn this_machine_is_what_its_system_says() {
+        let uuid = host_uuid("qemu:///session", &capabilities(UUID));
+        assert_ne!(uuid.map(|uuid| uuid.to_string()).as_deref(), Some(UUID));
+        let own = fs::read_to_string(MACHINE_ID)
+            .ok()
+            .and_then(|text| told_apart(&text));
+        assert_eq!(uuid, own);
+    }
+}
