@@ -4,6 +4,7 @@
 //! 1 the world failed (libvirt, a permission, an I/O error), 2 what the caller handed over is wrong.
 
 mod args;
+mod check;
 mod decide;
 mod logging;
 mod policies;
@@ -60,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Snapshot(args) => snapshot::snapshot(args, &mut output),
         Command::Decide(args) => decide::decide(args, &mut output),
         Command::Policies(args) => policies::policies(args, &mut output),
+        Command::Check(args) => check::check(args, &mut output),
     };
     match done.and_then(|()| Ok(output.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,

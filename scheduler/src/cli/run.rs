@@ -11,56 +11,48 @@ use vcpu_policy_api::explain::Explanation;
 
 use super::Failure;
 use super::args::RunArgs;
-use super::policy::{Chosen, LONGEST_DEADLINE, Supervision, registry};
+use super::policy::{Chosen, Supervision, registry};
 use crate::engine::daemon::{self, DaemonError, Settings};
 use crate::engine::stop::Stop;
-use crate::engine::terms::{Limits, Terms};
 use crate::engine::verify::NamedRejection;
 use crate::engine::{Decision, Engine};
 use crate::host::libvirt::{Access, LibvirtHost};
-use crate::host::watched::{Open, PATIENCE, Watched};
+use crate::host::watched::{Open, Watched};
 use crate::host::{Host, HostError};
-
-/// How many pins a tick makes at most: enough to follow a change, too few to stir up a host by mistake.
-const MOVES_PER_TICK: u32 = 16;
 
 pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure> {
     let stop = stop_on_signals()?;
-    let usual_deadline = LONGEST_DEADLINE.min(args.interval.get() / 2);
-    let supervision = Supervision::new(&args.supervision, usual_deadline, Some(stop.clone()))?;
-    let registry = registry(&args.policy.plugins, supervision)?;
-    let chosen = Chosen::new(&registry, &args.policy.policy, &args.policy.options)?;
-    let terms = Terms {
-        seed: 0,
-        limits: Limits {
-            moves_per_tick: Some(MOVES_PER_TICK),
-            ..Limits::default()
-        },
-        ..Terms::default()
-    };
+    let effective = args.settings.sources()?.read().map_err(Failure::caller)?;
+    let registry = registry(&effective, Supervision::of_daemon(&effective, Some(stop.clone())))?;
+    let chosen = Chosen::new(&registry, &effective)?;
+    let terms = effective.terms(0);
     let mut engine = Engine::new(chosen.maker(), terms).map_err(Failure::caller)?;
     let access = if args.dry_run {
         Access::ReadOnly
     } else {
         Access::ReadWrite
     };
-    let uri = args.connect.uri();
+    let uri = effective.connect.as_str();
     info!(
         uri,
-        interval = %humantime::format_duration(args.interval.get()),
+        interval = %humantime::format_duration(effective.interval.get()),
         dry_run = args.dry_run,
         "policy {} {}: {}",
         chosen.entry.offer.name,
         chosen.entry.offer.version,
         chosen.entry.offer.summary
     );
-    let mut host = match Watched::open(open_libvirt(uri.to_owned(), access), stop.clone(), PATIENCE) {
+    let mut host = match Watched::open(
+        open_libvirt(uri.to_owned(), access),
+        stop.clone(),
+        effective.call_timeout.get(),
+    ) {
         Ok(host) => host,
         Err(HostError::Stopped) => return Ok(()),
         Err(error) => return Err(Failure::world(error)),
     };
     let settings = Settings {
-        interval: args.interval.get(),
+        interval: effective.interval.get(),
         once: args.once,
         dry_run: args.dry_run,
     };
