@@ -28,6 +28,12 @@ fn location(at: Option<(usize, usize)>) -> String {
 /// # Errors
 /// If the text is not YAML, or not of the type's form.
 pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
+    if text.starts_with('\u{feff}') {
+        return Err(YamlError {
+            at: Some((1, 1)),
+            message: "the text begins with a byte order mark; expected UTF-8 without one".to_owned(),
+        });
+    }
     serde_yaml::from_str(text).map_err(|error| {
         let at = error
             .location()

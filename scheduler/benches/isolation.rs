@@ -62,7 +62,7 @@ fn tick(criterion: &mut Criterion) {
                 stop: None,
                 fallback: vcpu_policies::find("observe").expect("built in"),
             };
-            let registry = Registry::new(std::slice::from_ref(&plugin), isolation, terms).expect("a plugin");
+            let registry = Registry::new(&[plugin.clone().into()], isolation, terms).expect("a plugin");
             let entry = registry.find("headroom").expect("it is there");
             let mut policy = registry.maker(entry, String::new())().expect("it is made");
             let mut plan = Plan::new();

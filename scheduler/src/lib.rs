@@ -1,10 +1,11 @@
 //! The daemon: everything of `vcpu-scheduler` that touches the world.
 //!
-//! [`host`] reads counters and pins, [`engine`] turns the one into the other tick by tick, [`evaluate`] runs policies
-//! where nothing can be harmed, [`plugin`] takes them from shared objects, [`operate`] talks to a
-//! daemon that runs, and [`cli`] is what the user talks to.
+//! [`config`] is what the operator lays down, [`host`] reads counters and pins, [`engine`] turns the one into the other
+//! tick by tick, [`evaluate`] runs policies where nothing can be harmed, [`plugin`] takes them from shared objects,
+//! [`operate`] talks to a daemon that runs, and [`cli`] is what the user talks to.
 
 pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod evaluate;
 pub mod host;

@@ -33,8 +33,14 @@ struct Stddev {
 }
 
 pub(super) fn decide(args: &DecideArgs, output: &mut dyn Write) -> Result<(), Failure> {
-    let registry = registry(&args.plugins, Supervision::once(args.deadline))?;
-    let policies = Chosen::several(&registry, &args.policies, &args.options)?;
+    let sources = args.sources()?;
+    let effective = sources.read().map_err(Failure::caller)?;
+    let registry = registry(&effective, Supervision::unhurried(&effective))?;
+    let policies = match args.policies.as_slice() {
+        [] => std::slice::from_ref(&effective.policy),
+        named => named,
+    };
+    let policies = Chosen::several(&registry, policies, &sources)?;
     let block = read(&args.snapshot)?;
     let snapshot = block.view();
     let mut reports = Vec::new();

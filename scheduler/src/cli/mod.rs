@@ -4,6 +4,8 @@
 //! 1 the world failed (libvirt, a permission, an I/O error), 2 what the caller handed over is wrong.
 
 mod args;
+mod check;
+mod configuration;
 mod decide;
 mod logging;
 #[cfg_attr(
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => restore::restore(args, &mut output),
         Command::Release(args) => release::release(args, &mut output),
         Command::Policies(args) => policies::policies(args, &mut output),
+        Command::Check(args) => check::check(args, &mut output),
     };
     match done.and_then(|()| Ok(output.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,

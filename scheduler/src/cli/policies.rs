@@ -11,10 +11,10 @@ use vcpu_policy_api::snapshot::Snapshot;
 use vcpu_policy_api::yaml;
 
 use super::Failure;
-use super::args::{Format, IsolationArg, PluginArgs, PoliciesArgs};
-use super::policy::{LONGEST_DEADLINE, Supervision, registry};
+use super::args::{Format, PluginArgs, PoliciesArgs};
+use super::policy::{Supervision, registry};
 use crate::plugin::conformance;
-use crate::plugin::registry::{Entry, Origin};
+use crate::plugin::registry::{Entry, Isolation, Origin};
 
 /// One policy, as `--format json` prints it.
 #[derive(Debug, Serialize)]
@@ -32,7 +32,8 @@ pub(super) fn policies(args: &PoliciesArgs, output: &mut dyn Write) -> Result<()
     if let Some(file) = &args.check {
         return check(file, args.plugins.isolation, output);
     }
-    let registry = registry(&args.plugins, Supervision::once(LONGEST_DEADLINE))?;
+    let effective = args.sources()?.read().map_err(Failure::caller)?;
+    let registry = registry(&effective, Supervision::unhurried(&effective))?;
     let reports: Vec<PolicyReport<'_>> = registry.entries().iter().map(PolicyReport::new).collect();
     match args.format.format {
         Format::Json => {
@@ -45,13 +46,14 @@ pub(super) fn policies(args: &PoliciesArgs, output: &mut dyn Write) -> Result<()
 }
 
 /// Holds each policy of a plugin against what every policy promises.
-fn check(file: &Path, isolation: IsolationArg, output: &mut dyn Write) -> Result<(), Failure> {
+fn check(file: &Path, isolation: Option<Isolation>, output: &mut dyn Write) -> Result<(), Failure> {
     let plugins = PluginArgs {
         files: vec![file.to_owned()],
-        folder: None,
         isolation,
+        ..PluginArgs::default()
     };
-    let registry = registry(&plugins, Supervision::once(LONGEST_DEADLINE))?;
+    let effective = plugins.sources()?.read().map_err(Failure::caller)?;
+    let registry = registry(&effective, Supervision::unhurried(&effective))?;
     let mut broken = 0;
     for entry in registry
         .entries()

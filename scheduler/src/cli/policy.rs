@@ -1,25 +1,22 @@
-//! From policies' names, plugins and options on the command line to policies.
+//! From policies' names, plugins and options in the configuration to policies.
 
 use std::time::Duration;
 
-use anyhow::Context;
 use tracing::warn;
 use vcpu_policies::BuiltIn;
 use vcpu_policy_api::options;
 
 use super::Failure;
-use super::args::{IsolationArg, OptionArgs, PluginArgs, SupervisionArgs};
+use crate::config::{Effective, LONGEST_DEADLINE, PolicyName, Sources, Time};
 use crate::engine::MakePolicy;
 use crate::engine::stop::Stop;
 use crate::plugin::program;
-use crate::plugin::registry::{Entry, Isolation, Origin, Registry};
+use crate::plugin::registry::{Entry, Origin, Plugin, Registry};
 use crate::plugin::supervised::Terms;
 use crate::plugin::trust;
 
 /// Where a host counts as balanced when the policy has no threshold of its own; percent of a pCPU.
 const USUAL_THRESHOLD: f64 = 5.0;
-/// How long a plugin may take for a decision at most, where nothing else is said.
-pub(super) const LONGEST_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How long plugins may take, and who takes over from one that fails; see [`Terms`].
 #[derive(Debug)]
@@ -30,44 +27,43 @@ pub(super) struct Supervision {
 }
 
 impl Supervision {
-    /// What the flags say; `usual` is the deadline where they say none.
-    pub(super) fn new(args: &SupervisionArgs, usual: Duration, stop: Option<Stop>) -> Result<Self, Failure> {
-        Ok(Self {
-            deadline: args.deadline.unwrap_or(usual),
+    /// For a daemon, where a decision has to fit into the interval.
+    pub(super) fn of_daemon(effective: &Effective, stop: Option<Stop>) -> Self {
+        Self {
+            deadline: effective.decision_deadline(),
             stop,
-            fallback: vcpu_policies::find(&args.fallback)
-                .context("the fallback of a plugin has to be a built-in policy")
-                .map_err(Failure::caller)?,
-        })
+            fallback: effective.fallback.get(),
+        }
     }
 
-    /// For a single decision, which nobody takes over.
-    pub(super) fn once(deadline: Duration) -> Self {
+    /// Where no interval passes while a plugin decides.
+    pub(super) fn unhurried(effective: &Effective) -> Self {
         Self {
-            deadline,
+            deadline: effective.deadline.map_or(LONGEST_DEADLINE, Time::get),
             stop: None,
-            fallback: &vcpu_policies::BUILT_IN[0],
+            fallback: effective.fallback.get(),
         }
     }
 }
 
 /// Every policy that there is to choose from.
-pub(super) fn registry(args: &PluginArgs, supervision: Supervision) -> Result<Registry, Failure> {
-    let mut files = args.files.clone();
-    if let Some(folder) = &args.folder {
-        files.extend(trust::list(folder).map_err(Failure::caller)?);
+pub(super) fn registry(effective: &Effective, supervision: Supervision) -> Result<Registry, Failure> {
+    let named = effective.plugins.0.iter().map(|plugin| Plugin {
+        path: plugin.path.get().to_owned(),
+        sha256: plugin.sha256,
+    });
+    let mut plugins: Vec<Plugin> = named.collect();
+    if let Some(folder) = &effective.plugin_directory {
+        let files = trust::list(folder.get()).map_err(Failure::caller)?;
+        plugins.extend(files.into_iter().map(Plugin::from));
     }
-    let isolation = match args.isolation {
-        IsolationArg::Process => Isolation::Process,
-        IsolationArg::InProcess => Isolation::InProcess,
-    };
     let terms = Terms {
         program: program::find(),
         deadline: supervision.deadline,
         stop: supervision.stop,
         fallback: supervision.fallback,
     };
-    Registry::new(&files, isolation, terms).map_err(Failure::caller)
+    Registry::new(&plugins, effective.isolation, terms).map_err(Failure::caller)
 }
 
 /// A policy that exists, with options that it accepts.
@@ -79,10 +75,11 @@ pub(super) struct Chosen<'a> {
 }
 
 impl<'a> Chosen<'a> {
-    pub(super) fn new(registry: &'a Registry, name: &str, given: &OptionArgs) -> Result<Self, Failure> {
-        let entry = registry.find(name).map_err(Failure::caller)?;
-        let pairs = given.pairs.iter();
-        let options = options::from_pairs(pairs.map(|(key, value)| (key.as_str(), value.as_str())));
+    /// The policy of this configuration.
+    pub(super) fn new(registry: &'a Registry, effective: &Effective) -> Result<Self, Failure> {
+        let entry = registry
+            .find(effective.policy.as_str())
+            .map_err(Failure::caller)?;
         if entry.origin == Origin::BuiltIn {
             for other in registry
                 .entries()
@@ -98,29 +95,32 @@ impl<'a> Chosen<'a> {
         Ok(Self {
             registry,
             entry,
-            options,
+            options: effective.options.text(),
         })
     }
 
     /// Several policies, each with those of the options that it has; an option that none has is refused by the first.
     pub(super) fn several(
         registry: &'a Registry,
-        names: &[String],
-        given: &OptionArgs,
+        names: &[PolicyName],
+        sources: &Sources,
     ) -> Result<Vec<Self>, Failure> {
         let entries = names
             .iter()
-            .map(|name| registry.find(name).map_err(Failure::caller));
+            .map(|name| registry.find(name.as_str()).map_err(Failure::caller));
         let entries = entries.collect::<Result<Vec<_>, _>>()?;
         let none_has = |key: &str| {
             !entries
                 .iter()
                 .any(|entry| options::has(&entry.offer.defaults, key))
         };
-        let each = entries.iter().map(|entry| {
+        let each = entries.iter().zip(names).map(|(entry, name)| {
             let has = |key: &str| none_has(key) || options::has(&entry.offer.defaults, key);
-            let pairs = given.pairs.iter().filter(|(key, _)| has(key)).cloned().collect();
-            Self::new(registry, &entry.offer.name, &OptionArgs { pairs })
+            let mut sources = sources.clone();
+            sources.flags.policy = Some(name.clone());
+            sources.flags.options = sources.flags.options.map(|options| options.only(has));
+            let effective = sources.read().map_err(Failure::caller)?;
+            Self::new(registry, &effective)
         });
         each.collect()
     }

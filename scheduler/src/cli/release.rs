@@ -6,16 +6,16 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::Failure;
-use super::args::ConnectArgs;
-use super::restore::StateArgs;
+use super::args::HostArgs;
 use super::run::open_libvirt;
 use super::signals::Signals;
 use super::state::{self, State};
+use crate::config::{AbsolutePath, Layer};
 use crate::engine::daemon::{Release, release as release_in};
 use crate::engine::terms::Terms;
 use crate::host::Host;
 use crate::host::libvirt::Access;
-use crate::host::watched::{PATIENCE, Watched};
+use crate::host::watched::Watched;
 use crate::operate::control::{self, ControlError};
 
 #[derive(Debug, Args)]
@@ -24,9 +24,7 @@ pub(super) struct ReleaseArgs {
     #[arg(value_name = "DOMAIN[/VCPU]", value_parser = target)]
     target: Release,
     #[command(flatten)]
-    connect: ConnectArgs,
-    #[command(flatten)]
-    state: StateArgs,
+    host: HostArgs,
 }
 
 /// A domain's name holds no slash: libvirt sees to that.
@@ -51,10 +49,16 @@ fn target(text: &str) -> Result<Release, String> {
 
 pub(super) fn release(args: &ReleaseArgs, output: &mut dyn Write) -> Result<(), Failure> {
     let signals = Signals::handle(None)?;
-    let open = open_libvirt(args.connect.uri().to_owned(), Access::ReadWrite);
-    let mut host = Watched::open(open, signals.stop, PATIENCE).map_err(Failure::world)?;
+    let effective = args
+        .host
+        .sources(Layer::default())?
+        .read()
+        .map_err(Failure::caller)?;
+    let open = open_libvirt(&effective.connect, Access::ReadWrite);
+    let patience = effective.call_timeout.get();
+    let mut host = Watched::open(open, signals.stop, patience).map_err(Failure::world)?;
     let identity = host.identity().map_err(Failure::world)?;
-    let stated = args.state.state_dir.as_deref();
+    let stated = effective.state_dir.as_ref().map(AbsolutePath::get);
     let released = match control::release(&state::folder(&identity, stated)?, &args.target) {
         Err(ControlError::NoDaemon) => {
             let state = State::open(&identity, stated, "release")?;

@@ -1,7 +1,6 @@
 //! `restore`: gives every vCPU back the affinity that it had before the scheduler pinned it.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -9,10 +8,11 @@ use clap::Args;
 use tracing::{info, warn};
 
 use super::Failure;
-use super::args::ConnectArgs;
+use super::args::{HostArgs, text};
 use super::run::open_libvirt;
 use super::signals::Signals;
 use super::state::State;
+use crate::config::{AbsolutePath, Layer, StopTimeout};
 use crate::engine::daemon::chain;
 use crate::engine::ledger::Ledger;
 use crate::engine::restore::{Restored, Returned, restore as give_back};
@@ -20,45 +20,33 @@ use crate::engine::stop::Stop;
 use crate::engine::terms::Terms;
 use crate::host::Host;
 use crate::host::libvirt::Access;
-use crate::host::watched::{PATIENCE, Watched};
+use crate::host::watched::Watched;
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
     #[command(flatten)]
-    connect: ConnectArgs,
-    #[command(flatten)]
-    pub(super) state: StateArgs,
-    /// How long to try what does not succeed at once, such as a busy domain
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
-    stop_timeout: Duration,
-}
-
-/// Where the scheduler keeps what has to outlive it.
-#[derive(Debug, Args)]
-pub(super) struct StateArgs {
-    /// The folder for the journal of original affinities [default: a folder of the system's or of the user's]
-    #[arg(long, value_name = "DIR")]
-    #[arg(
-        long_help = "The folder for the journal of original affinities and the lock, each host's in a folder of its own [default: /run/vcpu-scheduler, for root and a host that is this machine; /var/lib/vcpu-scheduler for one that is not; for other users $XDG_RUNTIME_DIR/vcpu-scheduler and $XDG_STATE_HOME/vcpu-scheduler]"
-    )]
-    pub(super) state_dir: Option<PathBuf>,
+    host: HostArgs,
+    /// How long to try what does not succeed at once, such as a busy domain [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = text::<StopTimeout>)]
+    stop_timeout: Option<StopTimeout>,
 }
 
 pub(super) fn restore(args: &RestoreArgs, output: &mut dyn Write) -> Result<(), Failure> {
     let signals = Signals::handle(None)?;
-    let open = open_libvirt(args.connect.uri().to_owned(), Access::ReadWrite);
-    let mut host = Watched::open(open, signals.stop.clone(), PATIENCE).map_err(Failure::world)?;
+    let flags = Layer {
+        stop_timeout: args.stop_timeout,
+        ..Layer::default()
+    };
+    let effective = args.host.sources(flags)?.read().map_err(Failure::caller)?;
+    let open = open_libvirt(&effective.connect, Access::ReadWrite);
+    let patience = effective.call_timeout.get();
+    let mut host = Watched::open(open, signals.stop.clone(), patience).map_err(Failure::world)?;
     let identity = host.identity().map_err(Failure::world)?;
-    let stated = args.state.state_dir.as_deref();
+    let stated = effective.state_dir.as_ref().map(AbsolutePath::get);
     let mut state = State::open(&identity, stated, "restore")?;
-    let deadline = Instant::now() + args.stop_timeout;
-    let restored = give_back(
-        &mut host,
-        &mut state.ledger,
-        &Terms::default(),
-        deadline,
-        &signals.stop,
-    );
+    let deadline = Instant::now() + effective.stop_timeout.get();
+    let terms = effective.terms(0);
+    let restored = give_back(&mut host, &mut state.ledger, &terms, deadline, &signals.stop);
     write_result(output, &restored)?;
     outcome(&restored)
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::Failure;
 use super::args::{Format, SimulateArgs};
-use super::policy::{Chosen, LONGEST_DEADLINE, Supervision, registry};
+use super::policy::{Chosen, Supervision, registry};
 use super::table::TickTable;
 use crate::engine::Engine;
 use crate::engine::terms::Terms;
@@ -14,13 +14,17 @@ use crate::evaluate::simulation::{Setting, cpu_numbers, simulate as run};
 use crate::host::simulated::{Scenario, SimulatedHost};
 
 pub(super) fn simulate(args: &SimulateArgs, output: &mut dyn Write) -> Result<(), Failure> {
-    let supervision = Supervision::new(&args.supervision, LONGEST_DEADLINE, None)?;
-    let registry = registry(&args.policy.plugins, supervision)?;
-    let chosen = Chosen::new(&registry, &args.policy.policy, &args.policy.options)?;
+    let effective = args.sources()?.read().map_err(Failure::caller)?;
+    let registry = registry(&effective, Supervision::unhurried(&effective))?;
+    let chosen = Chosen::new(&registry, &effective)?;
     let scenario = read(&args.scenario)?;
-    let terms = Terms {
-        seed: scenario.seed(),
-        ..Terms::default()
+    // Without a configuration nothing binds the policy, so that what is seen is what it would do by itself.
+    let terms = match &args.config {
+        Some(_) => effective.terms(scenario.seed()),
+        None => Terms {
+            seed: scenario.seed(),
+            ..Terms::default()
+        },
     };
     let mut engine = Engine::new(chosen.maker(), terms).map_err(Failure::caller)?;
     let setting = Setting {

@@ -53,8 +53,8 @@ fn of_scenario(scenario: Scenario, tick: u64) -> Result<String, Failure> {
 /// The host at the beginning and at the end of the interval.
 fn of_live_host(args: &SnapshotArgs) -> Result<String, Failure> {
     let stop = Signals::handle(None)?.stop;
-    let uri = args.connect.uri().to_owned();
-    let open = open_libvirt(uri, Access::ReadOnly);
+    let uri = args.connect.uri()?;
+    let open = open_libvirt(&uri, Access::ReadOnly);
     let mut host = Watched::open(open, stop.clone(), PATIENCE).map_err(Failure::world)?;
     let mut collector = Collector::new(Terms::default());
     let first = host.sample().map_err(Failure::world)?;

@@ -6,6 +6,7 @@
 
 mod keepsake;
 pub mod libvirt;
+pub(crate) mod pattern;
 pub mod procfs;
 pub mod simulated;
 pub mod watched;

@@ -15,7 +15,7 @@ use vcpu_policy_host::offer::{self, Make, Offer};
 
 use super::fault::Fault;
 use super::supervised::{Order, Supervised, Terms, inspect};
-use super::trust::{self, SealedLibrary, TrustError};
+use super::trust::{self, SealedLibrary, Sha256, TrustError};
 use crate::engine::MakePolicy;
 use crate::engine::daemon::chain;
 
@@ -26,6 +26,22 @@ pub enum Isolation {
     Process,
     /// In the scheduler's own.
     InProcess,
+}
+
+/// A plugin to load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugin {
+    /// The shared object.
+    pub path: PathBuf,
+    /// The hash that it must have; `None`: any.
+    pub sha256: Option<Sha256>,
+}
+
+/// A plugin of whatever hash.
+impl From<PathBuf> for Plugin {
+    fn from(path: PathBuf) -> Self {
+        Self { path, sha256: None }
+    }
 }
 
 /// A policy that can be chosen.
@@ -148,7 +164,7 @@ impl Registry {
     ///
     /// # Errors
     /// If a plugin may not be loaded, cannot be, or offers a name that is taken.
-    pub fn new(plugins: &[PathBuf], isolation: Isolation, terms: Terms) -> Result<Self, RegistryError> {
+    pub fn new(plugins: &[Plugin], isolation: Isolation, terms: Terms) -> Result<Self, RegistryError> {
         let built_in = BUILT_IN.iter().map(|policy| Entry {
             offer: Offer {
                 name: policy.name.to_owned(),
@@ -163,8 +179,8 @@ impl Registry {
             entries: built_in.collect(),
             terms: Arc::new(terms),
         };
-        for path in plugins {
-            let library = trust::seal(path, None)?;
+        for plugin in plugins {
+            let library = trust::seal(&plugin.path, plugin.sha256)?;
             if registry.has(library.path()) {
                 continue;
             }

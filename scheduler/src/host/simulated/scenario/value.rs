@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use globset::{Glob, GlobMatcher};
+use globset::GlobMatcher;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::document::Interval;
 
 use super::{LONGEST_INTERVAL, SHORTEST_INTERVAL};
+use crate::host::pattern;
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +164,7 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// A pattern of domain names: `*`, `?`, `[0-3]` and `{a,b}` as in a shell.
+/// A pattern of domain names; see [`pattern`].
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern(GlobMatcher);
 
@@ -189,14 +190,7 @@ impl<'de> Deserialize<'de> for Pattern {
                 f.write_str("a domain's name, or a pattern of names such as \"web-*\"")
             }
             fn visit_str<E: Error>(self, pattern: &str) -> Result<Pattern, E> {
-                Glob::new(pattern)
-                    .map(|glob| Pattern(glob.compile_matcher()))
-                    .map_err(|error| {
-                        E::custom(format_args!(
-                            "\"{pattern}\" is not a pattern of names: {}",
-                            error.kind()
-                        ))
-                    })
+                pattern::compile(pattern).map(Pattern).map_err(E::custom)
             }
         }
         deserializer.deserialize_str(Text)

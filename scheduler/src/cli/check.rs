@@ -1,0 +1,32 @@
+//! `check`: whether a configuration can be used, and what would be in force.
+
+use std::io::Write;
+
+use anyhow::Context;
+use vcpu_policy_api::options;
+
+use super::Failure;
+use super::args::CheckArgs;
+use super::policy::{Chosen, Supervision, registry};
+use crate::config::{self, PolicyOptions};
+
+pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Failure> {
+    if args.schema {
+        serde_json::to_writer_pretty(&mut *output, &config::schema()).map_err(std::io::Error::from)?;
+        writeln!(output)?;
+        return Ok(());
+    }
+    let mut effective = args.settings.sources()?.read().map_err(Failure::caller)?;
+    let registry = registry(&effective, Supervision::of_daemon(&effective, None))?;
+    let chosen = Chosen::new(&registry, &effective)?;
+    // Only the policy itself knows which values of its options it accepts.
+    chosen.maker()()
+        .with_context(|| format!("policy {} cannot be made", chosen.name()))
+        .map_err(Failure::caller)?;
+    let offer = &chosen.entry.offer;
+    let given = effective.options.text();
+    let complete = options::complete(&offer.name, &offer.defaults, &given).map_err(Failure::caller)?;
+    effective.options = PolicyOptions::from_text(&complete.yaml);
+    output.write_all(effective.to_yaml().as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,385 @@
+use std::error::Error;
+use std::fmt::Write;
+
+use super::*;
+
+/// A file of the project.
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// The complete example of the documentation.
+fn example() -> String {
+    let page = std::fs::read_to_string(project("docs/configuration.md")).expect("the page is there");
+    let block = page.split("```yaml\n").nth(1).expect("an example");
+    block.split("```").next().unwrap_or_default().to_owned()
+}
+
+fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(text, ": {error}").expect("memory");
+        cause = error.source();
+    }
+    text
+}
+
+fn layer(text: &str) -> Layer {
+    parse(text.as_bytes()).expect("a configuration")
+}
+
+/// What is in force when the file says this and the flags say that, as a file could say it.
+fn effective(file: &str, flags: &str) -> Effective {
+    let sources = Sources {
+        flags: layer(flags),
+        ..Sources::default()
+    };
+    sources.with(layer(file))
+}
+
+/// What each of the malformed files is answered with: where the mistake is, what was found, what was expected.
+#[test]
+fn mistakes_are_located_and_explained() {
+    let folder = project("testdata/malformed/config");
+    let entries = std::fs::read_dir(&folder).expect("a folder");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    let mut table = String::new();
+    for file in files {
+        let name = file
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let sources = Sources {
+            file: Some(file),
+            ..Sources::default()
+        };
+        let error = sources.read().expect_err(&name);
+        let text = told(&error).replace(&folder.display().to_string(), "FOLDER");
+        writeln!(table, "{name}\n    {text}").expect("memory");
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    for (file, expected) in [("no-such.yaml", "No such file"), (".", "Is a directory")] {
+        let sources = Sources {
+            file: Some(file.into()),
+            ..Sources::default()
+        };
+        let text = told(&sources.read().expect_err("no file"));
+        assert!(
+            text.starts_with(&format!("cannot read the configuration {file}: ")) && text.contains(expected),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn nothing_said_is_no_mistake() {
+    for text in [
+        "",
+        "\n",
+        "# nothing\n",
+        "---\n",
+        "{}",
+        "null",
+        "domains:\nlimits:\npolicy:\n  options:\nplugins:\n",
+    ] {
+        let said = effective(text, "");
+        assert!(changed(&said, &effective("", "")).is_empty(), "{text:?}");
+    }
+    let usual = effective("", "");
+    assert!(KEYS.iter().all(|key| usual.origin(key.path) == Origin::Default));
+    assert_eq!(usual.decision_deadline(), Duration::from_secs(1));
+    assert_eq!(usual.terms(7).seed, 7);
+    assert_eq!(
+        usual.limits(),
+        Limits {
+            moves_per_tick: Some(16),
+            moves_per_minute: None,
+            cooldown: Duration::ZERO
+        }
+    );
+    assert_eq!(usual.policy, PolicyName::usual());
+}
+
+#[test]
+fn flags_win_over_the_file_and_the_file_over_the_environment() {
+    let uri = |flags: &str, file: &str, variable: Option<&str>| {
+        let sources = Sources {
+            file: None,
+            flags: layer(flags),
+            environment: environment(variable.map(OsString::from)).expect("a URI"),
+        };
+        let effective = sources.with(layer(file));
+        (effective.connect.text(), effective.origin("connect"))
+    };
+    let told = |uri: &str, origin| (uri.to_owned(), origin);
+    let (flag, file, variable) = ("connect: a:///", "connect: b:///", Some("c:///"));
+    assert_eq!(uri(flag, file, variable), told("a:///", Origin::Flag));
+    assert_eq!(uri("", file, variable), told("b:///", Origin::File));
+    assert_eq!(uri("", "", variable), told("c:///", Origin::Environment));
+    assert_eq!(uri("", "", Some("")), told("qemu:///system", Origin::Default));
+    assert_eq!(uri("", "", None), told("qemu:///system", Origin::Default));
+    let refused = environment(Some("a b".into())).expect_err("no URI");
+    assert_eq!(
+        refused.to_string(),
+        "the variable LIBVIRT_DEFAULT_URI: \"a b\" is not possible here; expected a libvirt connection URI such as qemu:///system"
+    );
+}
+
+#[test]
+fn options_and_plugins_of_flags_come_beside_those_of_the_file() {
+    let file = "policy: {name: night, options: {low: 1, high: 2}}";
+    let both = effective(file, "policy: {options: {high: 3, other: 4}}");
+    assert_eq!(both.options.text(), "low: 1\nhigh: 3\nother: 4\n");
+    assert_eq!(both.origin("policy.options"), Origin::FlagAndFile);
+    // Options of the file are for the policy of the file.
+    let other = effective(file, "policy: {name: day, options: {high: 3}}");
+    assert_eq!(
+        (other.policy.as_str(), other.options.text().as_str()),
+        ("day", "high: 3\n")
+    );
+    let same = effective(file, "policy: {name: night}");
+    assert_eq!(same.options.text(), "low: 1\nhigh: 2\n");
+    let usual = effective("policy: {options: {threshold: 8}}", "policy: {name: stddev}");
+    assert_eq!(usual.options.text(), "threshold: 8\n");
+
+    let hash = "0".repeat(64);
+    let file = format!("plugins: [{{path: /a.so, sha256: \"{hash}\"}}, {{path: /b.so}}]");
+    let both = effective(&file, "plugins: [{path: /c.so}, {path: /a.so}]");
+    let paths: Vec<String> = both.plugins.0.iter().map(|plugin| plugin.path.text()).collect();
+    assert_eq!(paths, ["/a.so", "/b.so", "/c.so"]);
+    assert!(both.plugins.0[0].sha256.is_some(), "the file's hash is not lost");
+}
+
+#[test]
+fn a_new_configuration_is_held_against_the_old_one() {
+    let names = |old: &str, new: &str| -> Vec<(&str, TakesHold)> {
+        let keys = changed(&effective(old, ""), &effective(new, ""));
+        keys.iter().map(|key| (key.path, key.takes_hold)).collect()
+    };
+    assert_eq!(names("interval: 5s", ""), []);
+    assert_eq!(
+        names(
+            "interval: 5000ms\nlimits: {moves-per-tick: \"16\"}",
+            "domains: []"
+        ),
+        []
+    );
+    assert_eq!(
+        names(
+            "connect: a:///\nstate-dir: /a\nisolation: in-process",
+            "domains: [{match: x, cpus: \"1\"}]\ncall-timeout: 1s"
+        ),
+        [
+            ("connect", TakesHold::AtRestart),
+            ("isolation", TakesHold::AtRestart),
+            ("domains", TakesHold::AtReload),
+            ("call-timeout", TakesHold::AtRestart),
+            ("state-dir", TakesHold::AtRestart),
+        ]
+    );
+}
+
+/// Read again, the same sources give what the file says now, or an error that costs nothing.
+#[test]
+fn a_file_can_be_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.yaml");
+    let sources = Sources {
+        file: Some(file.clone()),
+        flags: layer("limits: {cooldown: 7s}"),
+        ..Sources::default()
+    };
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    write("interval: 5s\nlimits: {cooldown: 1s}");
+    let old = sources.read().expect("good");
+    write("interval: soon");
+    assert!(sources.read().is_err());
+    write("interval: 6s\nlimits: {cooldown: 2s}");
+    let new = sources.read().expect("good again");
+    let changes: Vec<&str> = changed(&old, &new).iter().map(|key| key.path).collect();
+    assert_eq!(changes, ["interval"], "the flag goes on to win");
+}
+
+#[test]
+fn the_example_of_the_documentation_says_everything() {
+    let said = effective(&example(), "");
+    for key in KEYS {
+        assert_eq!(said.origin(key.path), Origin::File, "{}", key.path);
+    }
+    cross_check::check(&said).expect("it holds together");
+}
+
+/// What is printed is a file that says the same, whatever was said and by whom.
+#[test]
+fn what_is_printed_reads_back_as_the_same() {
+    let example = example();
+    let odd = "connect: \"a:///'#\"\npolicy: {name: \"x: y\", options: {a: \"#\", b: {c: [1, \"two\\nlines\"]}, d: \"\", e: ~}}\n\
+        plugins: [{path: \"/a\\nb # c\"}]\nplugin-directory: \"/ a: b\\n\"\nstate-dir: \"/\\\"\\t~\"\n\
+        domains: [{match: \"*\", manage: true}, {match: 6f1c0f4e-0000-4000-8000-00000000000f, cpus: 3}, {match: \"7\", manage: false}]\n\
+        limits: {moves-per-tick: unlimited, moves-per-minute: 4294967295, cooldown: 1m 1s 5ms}\n";
+    for (file, flags) in [
+        ("", ""),
+        (&example, ""),
+        ("", &example),
+        (odd, ""),
+        (&example, odd),
+        (odd, &example),
+    ] {
+        let said = effective(file, flags);
+        let printed = said.to_yaml();
+        let again = parse(printed.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{printed}"));
+        let again = Sources::default().with(again);
+        let differ: Vec<&str> = changed(&said, &again).iter().map(|key| key.path).collect();
+        assert!(differ.is_empty(), "{differ:?}\n{printed}");
+        // What follows from other things goes on following.
+        assert_eq!(again.deadline, said.deadline);
+    }
+    insta::assert_snapshot!(effective(&example, "interval: 9s\npolicy: {options: {threshold: 3}}").to_yaml());
+}
+
+/// A file that was damaged in whatever way is a configuration, or is refused in words that say where.
+#[test]
+fn damage_never_does_more_than_to_be_told() {
+    const FILES: usize = 2_500;
+    let example = example();
+    let mut random = Random(oorandom::Rand32::new(2_500));
+    let (mut good, mut located) = (0, 0);
+    for _ in 0..FILES {
+        let mut bytes = example.clone().into_bytes();
+        for _ in 0..=random.below(3) {
+            bytes = damaged(&bytes, &mut random);
+        }
+        let read = parse(&bytes).and_then(|file| {
+            let effective = Sources::default().with(file);
+            cross_check::check(&effective).map(|()| effective)
+        });
+        match read {
+            Ok(effective) => {
+                good += 1;
+                parse(effective.to_yaml().as_bytes()).expect("what is printed can be read");
+            }
+            Err(error) => {
+                let text = told(&ConfigError::Content {
+                    file: "FILE".into(),
+                    source: error.clone(),
+                });
+                let place = text
+                    .strip_prefix("cannot use the configuration FILE: ")
+                    .expect(&text);
+                let has_place = match error {
+                    ContentError::NotUtf8 { .. } => place.starts_with("line "),
+                    ContentError::Yaml(error) => error.at.is_some() && place.starts_with("line "),
+                    ContentError::Value { path, .. } => place.starts_with(&path) && !path.is_empty(),
+                    ContentError::TooLong => false,
+                };
+                assert!(
+                    has_place && place.len() > 20,
+                    "{text}\n{}",
+                    String::from_utf8_lossy(&bytes)
+                );
+                located += 1;
+            }
+        }
+    }
+    assert!(
+        good > FILES / 50 && located > FILES / 2,
+        "{good} good, {located} refused"
+    );
+}
+
+struct Random(oorandom::Rand32);
+
+impl Random {
+    /// From 0 to one less than `end`; 0 if there is nothing to choose from.
+    fn below(&mut self, end: usize) -> usize {
+        let draw = usize::try_from(self.0.rand_u32()).expect("32 bits");
+        draw % end.max(1)
+    }
+
+    fn of<'a>(&mut self, texts: &[&'a str]) -> &'a str {
+        texts[self.below(texts.len())]
+    }
+}
+
+/// The text with one more damage.
+fn damaged(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let (one, other) = (random.below(lines.len()), random.below(lines.len()));
+    match random.below(10) {
+        0 if !lines.is_empty() => drop(lines.remove(one)),
+        1 if !lines.is_empty() => lines.insert(other, lines[one]),
+        2 if !lines.is_empty() => lines.swap(one, other),
+        3 => {
+            let mut cut = bytes.to_vec();
+            cut.truncate(random.below(bytes.len()));
+            return cut;
+        }
+        4 => {
+            let mut changed = bytes.to_vec();
+            let at = random.below(changed.len());
+            if let Some(byte) = changed.get_mut(at) {
+                *byte = u8::try_from(random.below(256)).expect("a byte");
+            }
+            return changed;
+        }
+        5 => {
+            let mut longer = bytes.to_vec();
+            let junk = random.of(&[
+                "\t", "\u{feff}", "\0", "- ", ": ", "[", "}", "\"", "&a ", "*a", "!t ", "%", "---\n", "é",
+            ]);
+            let at = random.below(longer.len());
+            longer.splice(at..at, junk.bytes());
+            return longer;
+        }
+        _ => return with_other_words(&text, random).into_bytes(),
+    }
+    lines.concat().into_bytes()
+}
+
+/// The text with a word left out, doubled, or in place of another.
+fn with_other_words(text: &str, random: &mut Random) -> String {
+    const WORDS: &[&str] = &[
+        "",
+        "0",
+        "-1",
+        "99999999999999999999",
+        ".nan",
+        "1e999",
+        "0x7f",
+        "none",
+        "unlimited",
+        "keep",
+        "5s",
+        "~",
+        "true",
+        "[]",
+        "{}",
+        "\"\"",
+        "domains",
+        "interval",
+        "match",
+        "cpus",
+        "*",
+        "0-4000000000",
+    ];
+    let mut words: Vec<&str> = text.split_inclusive(' ').collect();
+    let (one, other) = (random.below(words.len()), random.below(words.len()));
+    if words.is_empty() {
+        return random.of(WORDS).to_owned();
+    }
+    match random.below(4) {
+        0 => drop(words.remove(one)),
+        1 => words.swap(one, other),
+        2 => words.insert(other, words[one]),
+        _ => words[one] = random.of(WORDS),
+    }
+    words.concat()
+}
