@@ -28,13 +28,13 @@ pub(crate) fn scheduler(libvirt: &PrivateLibvirt, arguments: &[&str]) -> Command
 }
 
 /// A libvirt of the test's own, while no other test of this kind runs.
-struct Quiet {
+pub(crate) struct Quiet {
     libvirt: PrivateLibvirt,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Quiet {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         // A test that failed had its turn all the same.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,11 +53,11 @@ impl Deref for Quiet {
     }
 }
 
-fn output(libvirt: &PrivateLibvirt, arguments: &[&str]) -> Output {
+pub(crate) fn output(libvirt: &PrivateLibvirt, arguments: &[&str]) -> Output {
     scheduler(libvirt, arguments).output().expect("the binary starts")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

@@ -7,5 +7,7 @@
 mod daemon;
 mod harness;
 mod harness_promises;
+mod manual;
 mod permission;
+mod restore;
 mod stopping;
