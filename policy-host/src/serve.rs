@@ -13,7 +13,7 @@ use vcpu_policy_api::policy::{Decide, PolicyError};
 use vcpu_policy_api::snapshot::Snapshot;
 
 use crate::offer::{LoadLibrary, Offered};
-use crate::sandbox::{self, Descriptors};
+use crate::sandbox::{self, Confinement, Descriptors};
 use crate::wire::{Answer, HEAD_BYTES, Head, MAX_REQUEST_BYTES, decode_make, request};
 use crate::{error_text, plan_wire};
 
@@ -73,8 +73,8 @@ fn serve(arguments: &Arguments, load: LoadLibrary) -> std::io::Result<()> {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
-    let missing = match sandbox::enter(arguments.parent) {
-        Ok(missing) => missing,
+    let Confinement { missing, is_filtered } = match sandbox::enter(arguments.parent) {
+        Ok(confinement) => confinement,
         Err(error) => {
             let name = arguments.name.display();
             let message = format!("the process of {name} cannot be confined: {}", error_text(&error));
@@ -86,8 +86,12 @@ fn serve(arguments: &Arguments, load: LoadLibrary) -> std::io::Result<()> {
         Ok(offered) => offered,
         Err(error) => return channel.send(&Answer::Refused(error_text(&error))),
     };
-    // What is missing here was missing, and told, before.
-    let _ = sandbox::tighten();
+    // Where the first restriction could not be had, neither can this one, and that was told.
+    if let (Some(problem), true) = (sandbox::tighten(), is_filtered) {
+        let name = arguments.name.display();
+        let message = format!("{name} keeps its process from being confined once it is loaded: {problem}");
+        return channel.send(&Answer::Refused(message));
+    }
     channel.send(&Answer::Offers(
         offered.iter().map(|policy| policy.offer.clone()).collect(),
     ))?;

@@ -177,7 +177,7 @@ fn deciding_can_do_nothing_but_compute() {
         return;
     }
     let notes = decided("escape", PATIENT).expect("it decides all the same");
-    assert_eq!(notes.len(), 24, "{notes:#?}");
+    assert_eq!(notes.len(), 29, "{notes:#?}");
     for note in &notes[1..] {
         assert!(note.ends_with(": Operation not permitted"), "{note}");
     }
@@ -197,12 +197,28 @@ fn constructors_are_confined_as_well() {
     }
     let mut policy = supervised("load", "escape", PATIENT).expect("it is made all the same");
     let notes = tick(&mut policy, 1, &mut Plan::new()).expect("it decides all the same");
-    assert_eq!(notes.len(), 22, "{notes:#?}");
+    assert_eq!(notes.len(), 28, "{notes:#?}");
     assert_eq!(notes[1], "read a folder of libraries: DONE");
     for note in &notes[2..] {
         let denied = [": Operation not permitted", ": Permission denied"];
         assert!(denied.iter().any(|denied| note.ends_with(denied)), "{note}");
     }
+}
+
+/// What a constructor does to be confined less ends its use.
+#[test]
+fn a_constructor_that_resists_is_refused() {
+    if is_partial() {
+        return;
+    }
+    let refused = supervised("load", "resist", PATIENT).expect_err("it is not made");
+    let said = refused.to_string();
+    let expected = format!("{WHO} cannot be used: ");
+    assert!(said.starts_with(&expected), "{said}");
+    assert!(
+        said.contains("faulty.so keeps its process from being confined once it is loaded: system calls are not restricted: "),
+        "{said}"
+    );
 }
 
 #[test]

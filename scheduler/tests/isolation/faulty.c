@@ -10,6 +10,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -19,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -44,6 +48,10 @@ static void escape(void) {
     tried("read a file", open("/etc/passwd", O_RDONLY));
     tried("write a file", open("/tmp/vcpu-policy-host-was-here", O_WRONLY | O_CREAT, 0600));
     tried("change a file's mode", chmod("/tmp", 0777));
+    int ends[2] = {-1, -1};
+    (void)!pipe(ends);
+    tried("change the mode of what is its own", fchmod(ends[0], 0600));
+    tried("open what is its own to write", open("/proc/self/comm", O_RDWR));
     pid_t child = fork();
     if (child == 0) {
         for (;;) {
@@ -58,6 +66,7 @@ static void escape(void) {
     tried("open a local socket", socket(AF_UNIX, SOCK_STREAM, 0));
     tried("signal the scheduler", kill(getppid(), SIGUSR1));
     tried("signal everyone", kill(-1, SIGUSR1));
+    tried("have the scheduler signalled", fcntl(2, F_SETOWN, getppid()));
     cpu_set_t cpus;
     CPU_ZERO(&cpus);
     CPU_SET(0, &cpus);
@@ -72,12 +81,31 @@ static void escape(void) {
     tried("become root", setuid(0));
     tried("make memory of its own kind", syscall(SYS_memfd_create, "x", 0));
     tried("share memory", syscall(SYS_shmget, 1, 4096, 0600 | 01000));
+    tried("look at shared memory", shmctl(0, 13, NULL));
     tried("open a ring", syscall(SYS_io_uring_setup, 1, NULL));
+    tried("outlive the scheduler", prctl(PR_SET_PDEATHSIG, 0));
+#ifdef __x86_64__
+    tried("leave the namespace by another number", syscall(SYS_unshare | 0x40000000, 0));
+#else
+    errno = EPERM;
+    tried("leave the namespace by another number", -1);
+#endif
     if (strcmp(WHEN, "load") != 0) {
         // What loading a library needs, and nothing after it.
         tried("map code", mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0);
-        tried("outlive the scheduler", prctl(PR_SET_PDEATHSIG, 0));
     }
+}
+
+// Refuses all further restrictions of system calls.
+static void resist(void) {
+    struct sock_filter refuse[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EACCES),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof refuse / sizeof refuse[0], refuse};
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
 // Writes past the program that hosts it, to whatever descriptor is the socket to the scheduler.
@@ -185,6 +213,8 @@ static int32_t happen(const struct vcpu_host *host, const struct vcpu_plan *plan
         ptrace(PTRACE_TRACEME, 0, NULL, NULL);
     } else if (is("escape")) {
         escape();
+    } else if (is("resist")) {
+        resist();
     } else if (is("garbage")) {
         to_the_scheduler(ones, sizeof ones);
     } else if (is("long frame")) {
