@@ -19,7 +19,9 @@ use vcpu_policy_host::wire::WireError;
 /// What the process was doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Giving up its rights and loading the library.
+    /// Giving up its rights: nothing of the plugin's has run.
+    Starting,
+    /// Loading the library.
     Loading,
     /// Making the policy from its options.
     Making,
@@ -32,6 +34,7 @@ pub enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Starting => "before it loaded anything",
             Self::Loading => "while it was loaded",
             Self::Making => "while it was made from its options",
             Self::Deciding => "while it decided",
@@ -107,6 +110,14 @@ pub enum Fault {
         /// What the system says.
         #[source]
         source: io::Error,
+    },
+    /// The program that hosts plugins is not what it should be: not the plugin's fault.
+    #[error("cannot be started, by no fault of its own: {} {fault}", program.display())]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// What became of it, which continues the sentence.
+        fault: Box<Fault>,
     },
     /// The system failed while it was talked to: not the plugin's fault.
     #[error("cannot be talked to, by no fault of its own, {stage}")]

@@ -169,6 +169,9 @@ static int32_t happen(const struct vcpu_host *host, const struct vcpu_plan *plan
         for (;;) {
             sleep(3600);
         }
+    } else if (is("late")) {
+        // It answers, though when nobody waits any more.
+        sleep(1);
     } else if (is("stop")) {
         kill(getpid(), SIGSTOP);
     } else if (is("exit")) {
@@ -213,6 +216,8 @@ static int32_t happen(const struct vcpu_host *host, const struct vcpu_plan *plan
         ptrace(PTRACE_TRACEME, 0, NULL, NULL);
     } else if (is("escape")) {
         escape();
+    } else if (is("traceable")) {
+        prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
     } else if (is("resist")) {
         resist();
     } else if (is("garbage")) {

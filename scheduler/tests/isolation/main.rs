@@ -4,8 +4,11 @@
 
 mod command_line;
 mod containment;
+mod endings;
 mod host_program;
+mod promises;
 mod recovery;
+mod repetition;
 
 use std::path::Path;
 use std::process::Command;
@@ -34,14 +37,20 @@ fn sealed(when: &str, fault: &str) -> SealedLibrary {
 
 /// Compiles `faulty.c` with this fault at this stage.
 fn compile(path: &Path, when: &str, fault: &str) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/isolation/faulty.c");
+    let (when, fault) = (format!("-DWHEN=\"{when}\""), format!("-DFAULT=\"{fault}\""));
+    compile_source(path, &source, &[&when, &fault]);
+}
+
+/// Compiles a plugin from C.
+fn compile_source(path: &Path, source: &Path, definitions: &[&str]) {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let compiled = Command::new("cc")
         .args(["-std=gnu11", "-O1", "-w", "-shared", "-fPIC", "-I"])
         .arg(package.join("../policy-api/include"))
-        .arg(format!("-DWHEN=\"{when}\""))
-        .arg(format!("-DFAULT=\"{fault}\""))
+        .args(definitions)
         .arg("-o")
-        .args([path, &package.join("tests/isolation/faulty.c")])
+        .args([path, source])
         .output()
         .expect("a C compiler");
     assert!(

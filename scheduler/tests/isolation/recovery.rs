@@ -212,7 +212,7 @@ fn a_plugin_does_not_outlive_its_scheduler() {
 }
 
 /// Waits for something, though not for ever.
-fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub(super) fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
