@@ -6,6 +6,7 @@
 //! process that runs foreign code, so [`Answer::decode`] takes nothing for granted.
 
 use thiserror::Error;
+use vcpu_policy_api::abi::types::MAX_DEFAULTS;
 use vcpu_policy_api::plan::MAX_TEXT;
 
 use crate::fields::{Fields, Malformed, printable, put_text, put_u32};
@@ -21,7 +22,7 @@ pub const MAX_ANSWER_BYTES: usize = MAX_PLAN_BYTES;
 /// How many policies a library may offer.
 pub const MAX_OFFERS: usize = 64;
 /// The longest text of an offer, in bytes: its default options are the longest of them.
-const MAX_OFFER_TEXT: usize = 16 << 10;
+const MAX_OFFER_TEXT: usize = MAX_DEFAULTS as usize;
 /// How many restrictions can be missing.
 const MAX_MISSING: usize = 16;
 
@@ -296,6 +297,19 @@ mod tests {
             decode_make(&encode_make("night", "a: 1\n")),
             Ok(("night", "a: 1\n"))
         );
+    }
+
+    #[test]
+    fn the_longest_offers_arrive_whole() {
+        let offer = Offer {
+            name: "a".repeat(64),
+            version: "1".repeat(64),
+            summary: "b".repeat(1024),
+            defaults: "c".repeat(MAX_OFFER_TEXT),
+        };
+        let offers = Answer::Offers(vec![offer; MAX_OFFERS]);
+        assert!(offers.encode(0).len() <= MAX_ANSWER_BYTES);
+        round_trip(&offers);
     }
 
     #[test]

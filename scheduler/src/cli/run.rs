@@ -28,13 +28,20 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
     let stop = stop_on_signals()?;
     let usual_deadline = LONGEST_DEADLINE.min(args.interval.get() / 2);
     let supervision = Supervision::new(&args.supervision, usual_deadline, Some(stop.clone()))?;
-    let registry = registry(&args.policy.plugins, supervision)?;
+    let registry = match registry(&args.policy.plugins, supervision) {
+        // Whatever it says, nobody waits for a plugin any more.
+        Err(_) if stop.is_requested() => return Ok(()),
+        registry => registry?,
+    };
     let chosen = Chosen::new(&registry, &args.policy.policy, &args.policy.options)?;
     let terms = Terms {
         seed: 0,
         budget: Some(MOVES_PER_TICK),
     };
-    let mut engine = Engine::new(chosen.maker(), terms).map_err(Failure::caller)?;
+    let mut engine = match Engine::new(chosen.maker(), terms) {
+        Err(_) if stop.is_requested() => return Ok(()),
+        engine => engine.map_err(Failure::caller)?,
+    };
     let access = if args.dry_run {
         Access::ReadOnly
     } else {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::warn;
 use vcpu_policies::{BUILT_IN, BuiltIn};
-use vcpu_policy_api::options::{closest, did_you_mean};
+use vcpu_policy_api::options::{self, closest, did_you_mean};
 use vcpu_policy_api::policy::{Decide, PolicyError};
 use vcpu_policy_host::offer::{self, Make, Offer};
 
@@ -109,6 +109,16 @@ pub enum RegistryError {
         /// The name.
         name: String,
     },
+    /// A plugin offers a policy with options that could not be set.
+    #[error("the plugin {} has a policy {name} whose default options are of no use: {problem}", path.display())]
+    Defaults {
+        /// The plugin.
+        path: PathBuf,
+        /// The policy.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A name is taken.
     #[error("there are two policies \"{name}\": one is {first}, the other is of the plugin {}", second.display())]
     Taken {
@@ -149,6 +159,20 @@ impl Registry {
     /// # Errors
     /// If a plugin may not be loaded, cannot be, or offers a name that is taken.
     pub fn new(plugins: &[PathBuf], isolation: Isolation, terms: Terms) -> Result<Self, RegistryError> {
+        let sealed = plugins.iter().map(|path| trust::seal(path, None));
+        Self::of_sealed(sealed, isolation, terms)
+    }
+
+    /// The same for files that were checked by whoever knows more of them: a hash, or that their paths have to be
+    /// absolute.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn of_sealed(
+        plugins: impl IntoIterator<Item = Result<SealedLibrary, TrustError>>,
+        isolation: Isolation,
+        terms: Terms,
+    ) -> Result<Self, RegistryError> {
         let built_in = BUILT_IN.iter().map(|policy| Entry {
             offer: Offer {
                 name: policy.name.to_owned(),
@@ -163,8 +187,8 @@ impl Registry {
             entries: built_in.collect(),
             terms: Arc::new(terms),
         };
-        for path in plugins {
-            let library = trust::seal(path, None)?;
+        for library in plugins {
+            let library = library?;
             if registry.has(library.path()) {
                 continue;
             }
@@ -257,6 +281,13 @@ impl Registry {
             return Err(RegistryError::Name {
                 path: path.to_owned(),
                 name: offer.name,
+            });
+        }
+        if let Err(problem) = options::check_defaults(&offer.name, &offer.defaults) {
+            return Err(RegistryError::Defaults {
+                path: path.to_owned(),
+                name: offer.name,
+                problem,
             });
         }
         if let Ok(first) = self.find(&offer.name) {
