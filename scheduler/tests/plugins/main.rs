@@ -4,5 +4,6 @@ mod book;
 mod broken;
 mod harness;
 mod headroom;
+mod isolated;
 mod older_header;
 mod rust;
