@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::compile;
+use super::{compile, folder};
 
 const SCENARIO: &str = "testdata/scenarios/classic-1-all-on-one.yaml";
 
@@ -12,7 +12,7 @@ pub(super) struct Plugins(tempfile::TempDir);
 
 impl Plugins {
     pub(super) fn new() -> Self {
-        let plugins = Self(tempfile::tempdir().expect("a folder"));
+        let plugins = Self(folder());
         compile(&plugins.path("faulty.so"), "even", "abort");
         let snapshot = "interval: 1s\ntick: 2\ntopology: {cpus: 2}\ndomains: []\n";
         std::fs::write(plugins.path("tick-two.yaml"), snapshot).expect("written");
@@ -223,6 +223,8 @@ fn mistakes_are_named() {
         &["simulate", SCENARIO, "--deadline", "5"],
     );
     std::fs::write(plugins.path("text.so"), "no library\n").expect("written");
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(plugins.path("text.so"), permissions).expect("permitted");
     check(
         "a_plugin_that_is_no_library",
         &plugins,

@@ -231,6 +231,15 @@ fn faults_of_constructors_are_told() {
         ),
         ("exit", "ended its process with exit status 0 while it was loaded"),
         (
+            "overflow",
+            "was killed by SIGABRT (it aborted) while it was loaded",
+        ),
+        (
+            "allocate",
+            "was killed by SIGSEGV (invalid memory access) while it was loaded",
+        ),
+        ("loop", "was killed: no answer within 5s while it was loaded"),
+        (
             "exec",
             "was killed by SIGSYS (a system call that plugins may not make) while it was loaded",
         ),
@@ -245,6 +254,15 @@ fn faults_of_constructors_are_told() {
     ] {
         let refused = supervised("load", fault, PATIENT).expect_err("it is not made");
         assert_eq!(refused.to_string(), format!("{WHO} {expected}"), "{fault}");
+    }
+}
+
+#[test]
+fn a_constructor_may_talk_and_leak() {
+    for fault in ["stdout", "stderr", "leak"] {
+        let mut policy = supervised("load", fault, PATIENT).expect("it is made all the same");
+        let notes = tick(&mut policy, 1, &mut Plan::new());
+        assert_eq!(notes, Ok(vec![FIRST_NOTE.to_owned()]), "{fault}");
     }
 }
 

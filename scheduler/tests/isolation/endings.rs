@@ -12,7 +12,7 @@ use vcpu_scheduler::plugin::process::{Patience, PluginProcess};
 use vcpu_scheduler::plugin::supervised::{IN_A_ROW, Order, Supervised, inspect};
 
 use super::recovery::eventually;
-use super::{PATIENT, sealed, supervised, terms, tick};
+use super::{PATIENT, folder, sealed, supervised, terms, tick};
 
 /// A program in place of the one that hosts plugins.
 fn program(folder: &Path, text: &str) -> PathBuf {
@@ -24,7 +24,7 @@ fn program(folder: &Path, text: &str) -> PathBuf {
 
 #[test]
 fn a_program_that_does_not_host_is_not_the_plugins_fault() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     for (text, said) in [
         (
             "#!/bin/sh\nexit 127\n",
@@ -53,7 +53,7 @@ fn a_program_that_does_not_host_is_not_the_plugins_fault() {
 /// A program that goes away while the scheduler runs, in the course of an upgrade perhaps, ends in the fallback too.
 #[test]
 fn a_program_that_is_gone_ends_in_the_fallback() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let mut terms = terms(PATIENT);
     let copy = folder.path().join("vcpu-policy-host");
     let copied = Command::new("cp").arg(&terms.program).arg(&copy).status();
@@ -81,7 +81,7 @@ fn a_program_that_is_gone_ends_in_the_fallback() {
 /// Also where the process ended by itself, and was only found to have.
 #[test]
 fn what_a_process_leaves_in_its_group_is_ended() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let left = folder.path().join("left");
     // Says that it is confined and has nothing to offer, as frames, and ends while another process goes on.
     let text = format!(
@@ -145,7 +145,7 @@ impl Drop for Tracer {
 /// While a debugger holds a process, its parent is not told of its end, though it be killed.
 #[test]
 fn a_process_that_a_debugger_holds_is_not_waited_for() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     // It lets itself be traced by anyone, which else takes a right on some systems.
     let library = sealed("load", "traceable");
     let mut process = PluginProcess::start(&terms(PATIENT).program, &library).expect("it starts");

@@ -3,7 +3,7 @@
 //     cc -shared -fPIC -I policy-api/include -DWHEN='"decide"' -DFAULT='"abort"' -o faulty.so faulty.c
 //
 // WHEN is load (a constructor), make, decide, even (decide, in ticks 2, 4, 6, ...), destroy, exit (a destructor of the
-// library) or never.
+// library) or never. Where LOAD_TOO_ONCE names a file, it happens in a constructor too as soon as there is that file.
 
 #define _GNU_SOURCE
 #include "vcpu_policy.h"
@@ -259,6 +259,11 @@ __attribute__((constructor)) static void constructed(void) {
     if (strcmp(WHEN, "load") == 0) {
         happen(NULL, NULL);
     }
+#ifdef LOAD_TOO_ONCE
+    if (access(LOAD_TOO_ONCE, F_OK) == 0) {
+        happen(NULL, NULL);
+    }
+#endif
 }
 
 __attribute__((destructor)) static void destructed(void) {

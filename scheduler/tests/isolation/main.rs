@@ -10,11 +10,14 @@ mod promises;
 mod recovery;
 mod repetition;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use vcpu_policy_api::document;
 use vcpu_policy_api::plan::Plan;
 use vcpu_policy_api::policy::{Decide, PolicyError};
@@ -29,10 +32,17 @@ const IMPATIENT: Duration = Duration::from_millis(300);
 
 /// A plugin with this fault at this stage.
 fn sealed(when: &str, fault: &str) -> SealedLibrary {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let path = folder.path().join("faulty.so");
     compile(&path, when, fault);
     trust::seal(&path, None).expect("a file of one's own")
+}
+
+/// A folder whose plugins are loaded, whatever the umask: nobody else may write it.
+fn folder() -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    let private = builder.permissions(Permissions::from_mode(0o700));
+    private.tempdir().expect("a folder")
 }
 
 /// Compiles `faulty.c` with this fault at this stage.
@@ -58,6 +68,8 @@ fn compile_source(path: &Path, source: &Path, definitions: &[&str]) {
         "{}",
         String::from_utf8_lossy(&compiled.stderr)
     );
+    // Whatever the umask: a file that a group may write is not loaded.
+    std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("permitted");
 }
 
 fn terms(deadline: Duration) -> Terms {

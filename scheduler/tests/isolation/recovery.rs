@@ -14,7 +14,7 @@ use vcpu_scheduler::host::Host;
 use vcpu_scheduler::host::simulated::{Scenario, SimulatedHost};
 use vcpu_scheduler::plugin::supervised::{IN_A_ROW, OF_LATE, Order, Supervised, inspect};
 
-use super::{PATIENT, compile, sealed, supervised, terms, tick};
+use super::{PATIENT, compile, folder, sealed, supervised, terms, tick};
 
 fn note(decisions: u64, fresh: bool) -> Vec<String> {
     vec![format!(
@@ -179,7 +179,7 @@ fn a_program_that_is_not_there_is_not_the_plugins_fault() {
 /// A scheduler that is killed cannot end its plugins any more; the kernel does, also one that does not listen.
 #[test]
 fn a_plugin_does_not_outlive_its_scheduler() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let plugin = folder.path().join("faulty.so");
     compile(&plugin, "decide", "deaf loop");
     let mut scheduler = Command::new(assert_cmd::cargo::cargo_bin!("vcpu-scheduler"))
@@ -214,7 +214,7 @@ fn a_plugin_does_not_outlive_its_scheduler() {
 /// A stop that comes while a plugin is loaded is not the plugin's fault, nor that of who named it.
 #[test]
 fn a_stop_while_a_plugin_loads_is_no_error() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let plugin = folder.path().join("faulty.so");
     compile(&plugin, "load", "sleep");
     let mut scheduler = Command::new(assert_cmd::cargo::cargo_bin!("vcpu-scheduler"))

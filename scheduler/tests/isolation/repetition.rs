@@ -1,13 +1,18 @@
 //! Each fault, again and again: every time it is told in the same words, nothing is pinned meanwhile, and in the end the
 //! fallback decides.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vcpu_policy_api::plan::Plan;
 use vcpu_scheduler::engine::verify::verify;
-use vcpu_scheduler::plugin::supervised::IN_A_ROW;
+use vcpu_scheduler::plugin::supervised::{IN_A_ROW, Order, Supervised};
+use vcpu_scheduler::plugin::trust;
 
-use super::{PATIENT, snapshot, supervised, tick};
+use super::{PATIENT, compile_source, folder, snapshot, supervised, terms, tick};
 
 const WHO: &str = "policy faulty of the plugin faulty.so";
 /// For plugins that do not answer: however short it is, what they do is the same.
@@ -73,6 +78,44 @@ fn nonsense_ends_in_the_fallback() {
         ("bad plan", "was killed: it sent a plan that cannot be read"),
     ] {
         check(fault, PATIENT, expected);
+    }
+}
+
+/// A library that loaded well once need not do so again.
+#[test]
+fn a_constructor_that_fails_later_ends_in_the_fallback() {
+    for (fault, expected) in [
+        ("abort", "was killed by SIGABRT (it aborted)"),
+        ("exit", "ended its process with exit status 0"),
+    ] {
+        let folder = folder();
+        let (plugin, from_now_on) = (folder.path().join("faulty.so"), folder.path().join("now"));
+        let definitions = [
+            "-DWHEN=\"decide\"".to_owned(),
+            format!("-DFAULT=\"{fault}\""),
+            format!("-DLOAD_TOO_ONCE=\"{}\"", from_now_on.display()),
+        ];
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/isolation/faulty.c");
+        compile_source(&plugin, &source, &definitions.each_ref().map(String::as_str));
+        let order = Order {
+            library: trust::seal(&plugin, None).expect("a file of one's own"),
+            policy: "faulty".to_owned(),
+            options: String::new(),
+        };
+        // Everyone may look for the file.
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("permitted");
+        let mut policy = Supervised::new(order, Arc::new(terms(PATIENT))).expect("it is made without fault");
+        std::fs::write(&from_now_on, "").expect("written");
+        let mut plan = Plan::new();
+        let told: Vec<String> = (1..FALLBACK_FROM)
+            .map(|number| tick(&mut policy, number, &mut plan).expect_err(fault))
+            .collect();
+        assert_eq!(told[0], format!("{WHO} {expected} while it decided"));
+        let loading = format!("{WHO} {expected} while it was loaded");
+        let times = told.iter().filter(|&told| *told == loading).count();
+        assert_eq!(times, IN_A_ROW as usize - 1, "{told:#?}");
+        let notes = tick(&mut policy, FALLBACK_FROM, &mut plan).expect("the fallback decides");
+        assert!(notes[0].contains("only watches"), "{fault}: {notes:?}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! The same libraries in a process of their own, which is how they run unless someone asks for less: files that are no
 //! plugins are refused in the same words, and a panic costs its tick and nothing else.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +31,13 @@ fn terms() -> Terms {
 
 /// The copy that is loaded, of a file in a folder that nobody else may write.
 fn sealed(library: &Path, expected: Option<Sha256>) -> Result<SealedLibrary, TrustError> {
-    let folder = tempfile::tempdir().expect("a folder");
+    let private = Permissions::from_mode(0o700);
+    let folder = tempfile::Builder::new().permissions(private).tempdir();
+    let folder = folder.expect("a folder");
     let copy = folder.path().join(library.file_name().expect("a name"));
     std::fs::write(&copy, std::fs::read(library).expect("a library")).expect("written");
+    // Whatever the umask: a file that a group may write is not loaded.
+    std::fs::set_permissions(&copy, Permissions::from_mode(0o644)).expect("permitted");
     trust::seal(&copy, expected)
 }
 
