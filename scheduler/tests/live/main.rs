@@ -8,4 +8,5 @@ mod daemon;
 mod harness;
 mod harness_promises;
 mod permission;
+mod plugins;
 mod stopping;
