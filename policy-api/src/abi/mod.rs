@@ -36,6 +36,8 @@
 )]
 
 pub mod export;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod instance;
 pub mod library;
 mod panic;
