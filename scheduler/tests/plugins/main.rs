@@ -7,3 +7,4 @@ mod headroom;
 mod isolated;
 mod older_header;
 mod rust;
+mod strides;
