@@ -14,11 +14,13 @@ use vcpu_policy_api::snapshot::Snapshot;
 
 use crate::offer::{LoadLibrary, Offered};
 use crate::sandbox::{self, Confinement, Descriptors};
-use crate::wire::{Answer, HEAD_BYTES, Head, MAX_REQUEST_BYTES, decode_make, request};
+use crate::wire::{Answer, HEAD_BYTES, Head, MAX_REQUEST_BYTES, PROTOCOL, decode_make, request};
 use crate::{error_text, plan_wire};
 
 /// How the process is called.
 struct Arguments {
+    /// Which version of the protocol the scheduler speaks.
+    protocol: u32,
     /// The scheduler.
     parent: Pid,
     /// Which of the plugin's log lines the scheduler would show.
@@ -29,8 +31,9 @@ struct Arguments {
 
 impl Arguments {
     fn read(arguments: impl Iterator<Item = OsString>) -> Option<Self> {
-        let [parent, level, name] = arguments.collect::<Vec<_>>().try_into().ok()?;
+        let [protocol, parent, level, name] = arguments.collect::<Vec<_>>().try_into().ok()?;
         Some(Self {
+            protocol: protocol.to_str()?.parse().ok()?,
             parent: Pid::from_raw(parent.to_str()?.parse().ok()?)?,
             level: level.to_str()?.parse().ok()?,
             name: name.into(),
@@ -40,8 +43,8 @@ impl Arguments {
 
 /// Everything that the program does; `load` knows how to load a library.
 ///
-/// It is started by the scheduler with its number, a log level and the library's path as arguments, a socket as
-/// standard input and the library as standard output.
+/// It is started by the scheduler with the version of the protocol, its number, a log level and the library's path as
+/// arguments, a socket as standard input and the library as standard output.
 pub fn main(load: LoadLibrary) -> ExitCode {
     let Some(arguments) = Arguments::read(std::env::args_os().skip(1)) else {
         // Standard error is the only way to say it.
@@ -51,6 +54,15 @@ pub fn main(load: LoadLibrary) -> ExitCode {
         );
         return ExitCode::from(2);
     };
+    if arguments.protocol != PROTOCOL {
+        let _ = writeln!(
+            std::io::stderr(),
+            "ERROR this vcpu-policy-host and the vcpu-scheduler that started it are of different releases (protocol \
+             {PROTOCOL} and {}): start the scheduler anew",
+            arguments.protocol
+        );
+        return ExitCode::from(2);
+    }
     match serve(&arguments, load) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -13,6 +13,9 @@ use crate::fields::{Fields, Malformed, printable, put_text, put_u32};
 use crate::offer::Offer;
 use crate::plan_wire::MAX_PLAN_BYTES;
 
+/// The version of all of this. The scheduler says which one it means when it starts the process: the two programs can be of
+/// different releases, where one was replaced while the other ran.
+pub const PROTOCOL: u32 = 1;
 /// The size of what precedes a payload, in bytes.
 pub const HEAD_BYTES: usize = 12;
 /// The longest payload of a request: a snapshot far larger than any host's.

@@ -155,6 +155,14 @@ pub enum Garbage {
     /// Not a plan.
     #[error("a plan that cannot be read")]
     Plan(#[from] MalformedPlan),
+    /// A plan that no policy could have made.
+    #[error("a plan with {pins} pins for {vcpus} vCPUs")]
+    TooManyPins {
+        /// How many it has.
+        pins: usize,
+        /// How many there can be.
+        vcpus: usize,
+    },
     /// An answer to another question.
     #[error("an answer that was not asked for")]
     Unasked,

@@ -20,9 +20,10 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use tracing::level_filters::LevelFilter;
 use vcpu_policy_api::plan::Plan;
+use vcpu_policy_api::snapshot::Snapshot;
 use vcpu_policy_host::offer::Offer;
 use vcpu_policy_host::plan_wire;
-use vcpu_policy_host::wire::{Answer, HEAD_BYTES, Head, encode_make, request};
+use vcpu_policy_host::wire::{Answer, HEAD_BYTES, Head, PROTOCOL, encode_make, request};
 
 use super::fault::{Fault, Garbage, Stage};
 use super::output::Output;
@@ -82,6 +83,7 @@ impl PluginProcess {
         let (ours, theirs) = UnixStream::pair().map_err(cannot)?;
         ours.set_nonblocking(true).map_err(cannot)?;
         let mut child = Command::new(program)
+            .arg(PROTOCOL.to_string())
             .arg(std::process::id().to_string())
             .arg(LevelFilter::current().to_string())
             .arg(library.path())
@@ -159,15 +161,27 @@ impl PluginProcess {
         }
     }
 
-    /// Lets the policy decide on a snapshot's bytes; `plan` is filled anew.
+    /// Lets the policy decide; `plan` is filled anew.
     ///
     /// # Errors
     /// If there is no decision. After [`Fault::Undecided`] the process can be asked again; after any other not.
-    pub fn decide(&mut self, snapshot: &[u8], plan: &mut Plan, patience: &Patience) -> Result<(), Fault> {
+    pub fn decide(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        plan: &mut Plan,
+        patience: &Patience,
+    ) -> Result<(), Fault> {
         let wait = Wait::new(patience, Stage::Deciding);
-        self.ask(request::DECIDE, snapshot, &wait)?;
+        let (_, _, vcpus) = snapshot.counts();
+        self.ask(request::DECIDE, snapshot.as_bytes(), &wait)?;
         let garbage = match self.answer(&wait)? {
             Answer::Plan(bytes) => match plan_wire::decode(bytes, plan) {
+                // The program that hosts plugins takes no more; what does is not its doing.
+                Ok(()) if plan.actions().len() > vcpus => {
+                    let pins = plan.actions().len();
+                    plan.clear();
+                    Garbage::TooManyPins { pins, vcpus }
+                }
                 Ok(()) => return Ok(()),
                 Err(error) => error.into(),
             },

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use vcpu_policy_api::plan::Plan;
 use vcpu_scheduler::engine::verify::verify;
+use vcpu_scheduler::plugin::process::{Patience, PluginProcess};
 use vcpu_scheduler::plugin::supervised::inspect;
 
 use super::{IMPATIENT, PATIENT, sealed, snapshot, supervised, terms, tick};
@@ -81,6 +82,10 @@ fn a_senseless_answer_is_told() {
         "was killed: it sent a frame of 4294967295 bytes; 16777216 at most are taken",
     );
     check("bad plan", "was killed: it sent a plan that cannot be read");
+    check(
+        "crowded plan",
+        "was killed: it sent a plan with 3 pins for 1 vCPUs",
+    );
     check(
         "old answer",
         "was killed: it sent an answer that was not asked for",
@@ -160,6 +165,58 @@ fn output_and_leaks_are_bounded_and_harmless() {
             Ok(vec![FIRST_NOTE.to_owned()]),
             "{fault}"
         );
+    }
+}
+
+/// Looked at from outside, once the library is loaded.
+#[test]
+fn the_kernel_says_that_it_has_no_rights() {
+    let mut process = PluginProcess::start(&terms(PATIENT).program, &sealed("never", "")).expect("it starts");
+    let patience = Patience {
+        deadline: PATIENT,
+        stop: None,
+    };
+    let missing = process.load(&patience).expect("it loads").missing;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
+    let field = |name: &str| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let line = line.unwrap_or_else(|| panic!("no {name} in {status}"));
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for name in ["Uid", "Gid"] {
+        assert!(!field(name).split(' ').any(|id| id == "0"), "{status}");
+    }
+    for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(field(name), "0000000000000000", "{name}");
+    }
+    assert_eq!(field("NoNewPrivs"), "1");
+    if missing.is_empty() {
+        // Three for loading, one for deciding.
+        assert_eq!(
+            (field("Seccomp"), field("Seccomp_filters")),
+            ("2".to_owned(), "4".to_owned())
+        );
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).expect("it runs");
+    for (name, limit) in [
+        ("Max address space", 512 << 20),
+        ("Max stack size", 8 << 20),
+        ("Max open files", 32),
+        ("Max file size", 0),
+        ("Max processes", 0),
+        ("Max core file size", 0),
+    ] {
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .expect(name);
+        let hard = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|limit| limit.parse::<u64>().ok());
+        assert!(hard.is_some_and(|hard| hard <= limit), "{name}{line}");
     }
 }
 

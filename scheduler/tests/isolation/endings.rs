@@ -12,7 +12,7 @@ use vcpu_scheduler::plugin::process::{Patience, PluginProcess};
 use vcpu_scheduler::plugin::supervised::{IN_A_ROW, Order, Supervised, inspect};
 
 use super::recovery::eventually;
-use super::{PATIENT, folder, sealed, supervised, terms, tick};
+use super::{PATIENT, compile, folder, sealed, supervised, terms, tick};
 
 /// A program in place of the one that hosts plugins.
 fn program(folder: &Path, text: &str) -> PathBuf {
@@ -48,6 +48,37 @@ fn a_program_that_does_not_host_is_not_the_plugins_fault() {
             format!("cannot be started, by no fault of its own: {path} {said}")
         );
     }
+}
+
+/// Stands in for a kernel that has less than is used here, as a frame that says so.
+#[test]
+fn what_the_kernel_lacks_is_told_when_a_plugin_is_loaded() {
+    let folder = folder();
+    let missing = "this kernel has no landlock: reading files is not restricted";
+    let length = |length: usize| format!("\\{length:o}\\0\\0\\0");
+    let text = format!(
+        "#!/bin/sh\nprintf '\\145\\0\\0\\0\\0\\0\\0\\0{}\\1\\0\\0\\0{}{missing}' >&0\n\
+         printf '\\146\\0\\0\\0\\0\\0\\0\\0\\4\\0\\0\\0\\0\\0\\0\\0' >&0\n",
+        length(8 + missing.len()),
+        length(missing.len())
+    );
+    compile(&folder.path().join("faulty.so"), "never", "");
+    let output = Command::new(assert_cmd::cargo::cargo_bin!("vcpu-scheduler"))
+        .args(["policies", "--plugin"])
+        .arg(folder.path().join("faulty.so"))
+        .env_remove("RUST_LOG")
+        .env("NO_COLOR", "1")
+        .env("VCPU_POLICY_HOST", program(folder.path(), &text))
+        .output()
+        .expect("the binary starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains(&format!(
+            "WARN it is contained less than it should be: {missing} plugin=\"faulty.so\""
+        )),
+        "{said}"
+    );
 }
 
 /// A program that goes away while the scheduler runs, in the course of an upgrade perhaps, ends in the fallback too.

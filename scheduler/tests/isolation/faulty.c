@@ -229,6 +229,10 @@ static int32_t happen(const struct vcpu_host *host, const struct vcpu_plan *plan
         _exit(0);
     } else if (is("bad plan")) {
         frame(104, sizeof ones, ones, sizeof ones);
+    } else if (is("crowded plan")) {
+        // Three pins, each of row 0 to no CPU for no reason, and no notes.
+        unsigned char crowded[4 + 3 * 20 + 4] = {3};
+        frame(104, sizeof crowded, crowded, sizeof crowded);
     } else if (is("wrong answer")) {
         frame(103, 0, ones, 0);
     } else if (is("old answer")) {
