@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test setup-build setup-test fmt clippy doc unit bench header valgrind clean
+.PHONY: help demo test setup-build setup-test fmt clippy doc unit fuzz-check bench header valgrind clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -12,7 +12,7 @@ demo: setup-build ## Build, and show the main job on a simulated host
 	$(CARGO) build --release --locked --package vcpu-scheduler
 	@scripts/demo $(CARGO) run --release --quiet --locked --package vcpu-scheduler --
 
-test: setup-test fmt clippy doc unit ## Everything that CI runs: format, lints, docs, all tests
+test: setup-test fmt clippy doc unit fuzz-check ## Everything that CI runs: format, lints, docs, all tests
 	@echo 'make test: everything passed'
 
 setup-build:
@@ -32,6 +32,9 @@ doc: ## Check the documentation
 
 unit: ## Run all tests: unit, property, snapshot and live ones
 	INSTA_UPDATE=no $(CARGO) test --workspace --all-features --locked
+
+fuzz-check: ## Check that the fuzz targets build, as cargo-fuzz would build them
+	RUSTFLAGS='--cfg fuzzing -D warnings' $(CARGO) check --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked --quiet
 
 bench: ## Run the benchmarks
 	$(CARGO) bench --workspace

@@ -153,6 +153,30 @@ pub fn complete(policy: &str, defaults: &str, given: &str) -> Result<CompleteOpt
     Ok(CompleteOptions { yaml, flat })
 }
 
+/// Checks the YAML text of default options that someone else wrote.
+///
+/// # Errors
+/// If it is no mapping, or has a key that nobody could write or that would steer a terminal; the text says which.
+pub fn check_defaults(policy: &str, defaults: &str) -> Result<(), String> {
+    let told = |error: OptionsError| match &error {
+        OptionsError::NotAMapping {
+            source: Some(source), ..
+        } => format!("{error}: {source}"),
+        _ => error.to_string(),
+    };
+    for key in mapping(policy, defaults).map_err(told)?.keys() {
+        let name = key.as_str().unwrap_or_default();
+        if name.is_empty() || name.contains(|c: char| c.is_control() || c == '=') {
+            let name = key_name(key);
+            return Err(format!(
+                "\"{}\" is no name of an option; expected text in one line, without \"=\"",
+                name.escape_debug()
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn flatten(path: &str, value: &Value, flat: &mut String) {
     let text = match value {
         Value::Null => String::new(),
@@ -317,6 +341,32 @@ mod tests {
             refused.to_string(),
             "policy sample has no option \"limits\" (did you mean \"limit\"?); known: limit, quiet, label, none"
         );
+    }
+
+    #[test]
+    fn default_options_are_checked() {
+        for defaults in ["", "{}", "limit: 3", "quiet: {from: 22}\n'a b': [1]"] {
+            assert_eq!(check_defaults("sample", defaults), Ok(()), "{defaults}");
+        }
+        let no_name = |name: &str| {
+            Err(format!(
+                "\"{name}\" is no name of an option; expected text in one line, without \"=\""
+            ))
+        };
+        for (defaults, name) in [
+            ("\"\\e[2J\": 1", "\\u{1b}[2J"),
+            ("\"a\\nb\": 1", "a\\nb"),
+            ("a=b: 1", "a=b"),
+            ("'': 1", ""),
+            ("3: 1", "3"),
+        ] {
+            assert_eq!(check_defaults("sample", defaults), no_name(name));
+        }
+        assert_eq!(
+            check_defaults("sample", "- 1"),
+            Err("the options of policy sample are not \"key: value\" pairs".to_owned())
+        );
+        assert!(check_defaults("sample", "{a: ").is_err_and(|said| said.contains("pairs: ")));
     }
 
     #[test]

@@ -52,6 +52,15 @@ pub enum LoadError {
         /// The file.
         name: PathBuf,
     },
+    /// It was built for something else.
+    #[error(
+        "{name} is a shared object for another kind of machine; this one is {}",
+        std::env::consts::ARCH
+    )]
+    OtherMachine {
+        /// The file.
+        name: PathBuf,
+    },
     /// A part is missing.
     #[error("{name} is truncated: the file ends before the shared object does")]
     Truncated {
@@ -114,6 +123,7 @@ pub fn load(file: OwnedFd, name: &Path) -> Result<LoadedLibrary, LoadError> {
             });
         }
         Ok(Form::NotElf) => return Err(LoadError::NotElf { name: named() }),
+        Ok(Form::OtherMachine) => return Err(LoadError::OtherMachine { name: named() }),
         Ok(Form::Truncated) => return Err(LoadError::Truncated { name: named() }),
         Ok(Form::Whole) => {}
     }

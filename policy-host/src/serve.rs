@@ -13,12 +13,14 @@ use vcpu_policy_api::policy::{Decide, PolicyError};
 use vcpu_policy_api::snapshot::Snapshot;
 
 use crate::offer::{LoadLibrary, Offered};
-use crate::sandbox::{self, Descriptors};
-use crate::wire::{Answer, HEAD_BYTES, Head, MAX_REQUEST_BYTES, decode_make, request};
+use crate::sandbox::{self, Confinement, Descriptors};
+use crate::wire::{Answer, HEAD_BYTES, Head, MAX_REQUEST_BYTES, PROTOCOL, decode_make, request};
 use crate::{error_text, plan_wire};
 
 /// How the process is called.
 struct Arguments {
+    /// Which version of the protocol the scheduler speaks.
+    protocol: u32,
     /// The scheduler.
     parent: Pid,
     /// Which of the plugin's log lines the scheduler would show.
@@ -29,8 +31,9 @@ struct Arguments {
 
 impl Arguments {
     fn read(arguments: impl Iterator<Item = OsString>) -> Option<Self> {
-        let [parent, level, name] = arguments.collect::<Vec<_>>().try_into().ok()?;
+        let [protocol, parent, level, name] = arguments.collect::<Vec<_>>().try_into().ok()?;
         Some(Self {
+            protocol: protocol.to_str()?.parse().ok()?,
             parent: Pid::from_raw(parent.to_str()?.parse().ok()?)?,
             level: level.to_str()?.parse().ok()?,
             name: name.into(),
@@ -40,8 +43,8 @@ impl Arguments {
 
 /// Everything that the program does; `load` knows how to load a library.
 ///
-/// It is started by the scheduler with its number, a log level and the library's path as arguments, a socket as
-/// standard input and the library as standard output.
+/// It is started by the scheduler with the version of the protocol, its number, a log level and the library's path as
+/// arguments, a socket as standard input and the library as standard output.
 pub fn main(load: LoadLibrary) -> ExitCode {
     let Some(arguments) = Arguments::read(std::env::args_os().skip(1)) else {
         // Standard error is the only way to say it.
@@ -51,6 +54,15 @@ pub fn main(load: LoadLibrary) -> ExitCode {
         );
         return ExitCode::from(2);
     };
+    if arguments.protocol != PROTOCOL {
+        let _ = writeln!(
+            std::io::stderr(),
+            "ERROR this vcpu-policy-host and the vcpu-scheduler that started it are of different releases (protocol \
+             {PROTOCOL} and {}): start the scheduler anew",
+            arguments.protocol
+        );
+        return ExitCode::from(2);
+    }
     match serve(&arguments, load) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -73,8 +85,8 @@ fn serve(arguments: &Arguments, load: LoadLibrary) -> std::io::Result<()> {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
-    let missing = match sandbox::enter(arguments.parent) {
-        Ok(missing) => missing,
+    let Confinement { missing, is_filtered } = match sandbox::enter(arguments.parent) {
+        Ok(confinement) => confinement,
         Err(error) => {
             let name = arguments.name.display();
             let message = format!("the process of {name} cannot be confined: {}", error_text(&error));
@@ -86,8 +98,12 @@ fn serve(arguments: &Arguments, load: LoadLibrary) -> std::io::Result<()> {
         Ok(offered) => offered,
         Err(error) => return channel.send(&Answer::Refused(error_text(&error))),
     };
-    // What is missing here was missing, and told, before.
-    let _ = sandbox::tighten();
+    // Where the first restriction could not be had, neither can this one, and that was told.
+    if let (Some(problem), true) = (sandbox::tighten(), is_filtered) {
+        let name = arguments.name.display();
+        let message = format!("{name} keeps its process from being confined once it is loaded: {problem}");
+        return channel.send(&Answer::Refused(message));
+    }
     channel.send(&Answer::Offers(
         offered.iter().map(|policy| policy.offer.clone()).collect(),
     ))?;

@@ -6,12 +6,16 @@
 //! process that runs foreign code, so [`Answer::decode`] takes nothing for granted.
 
 use thiserror::Error;
+use vcpu_policy_api::abi::types::MAX_DEFAULTS;
 use vcpu_policy_api::plan::MAX_TEXT;
 
 use crate::fields::{Fields, Malformed, printable, put_text, put_u32};
 use crate::offer::Offer;
 use crate::plan_wire::MAX_PLAN_BYTES;
 
+/// The version of all of this. The scheduler says which one it means when it starts the process: the two programs can be of
+/// different releases, where one was replaced while the other ran.
+pub const PROTOCOL: u32 = 1;
 /// The size of what precedes a payload, in bytes.
 pub const HEAD_BYTES: usize = 12;
 /// The longest payload of a request: a snapshot far larger than any host's.
@@ -21,7 +25,7 @@ pub const MAX_ANSWER_BYTES: usize = MAX_PLAN_BYTES;
 /// How many policies a library may offer.
 pub const MAX_OFFERS: usize = 64;
 /// The longest text of an offer, in bytes: its default options are the longest of them.
-const MAX_OFFER_TEXT: usize = 16 << 10;
+const MAX_OFFER_TEXT: usize = MAX_DEFAULTS as usize;
 /// How many restrictions can be missing.
 const MAX_MISSING: usize = 16;
 
@@ -296,6 +300,19 @@ mod tests {
             decode_make(&encode_make("night", "a: 1\n")),
             Ok(("night", "a: 1\n"))
         );
+    }
+
+    #[test]
+    fn the_longest_offers_arrive_whole() {
+        let offer = Offer {
+            name: "a".repeat(64),
+            version: "1".repeat(64),
+            summary: "b".repeat(1024),
+            defaults: "c".repeat(MAX_OFFER_TEXT),
+        };
+        let offers = Answer::Offers(vec![offer; MAX_OFFERS]);
+        assert!(offers.encode(0).len() <= MAX_ANSWER_BYTES);
+        round_trip(&offers);
     }
 
     #[test]

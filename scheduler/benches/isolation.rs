@@ -46,7 +46,9 @@ fn host(vcpus: usize) -> SnapshotBlock {
 }
 
 fn tick(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    let folder = tempfile::Builder::new().permissions(private).tempdir();
+    let folder = folder.expect("a folder");
     let plugin = compiled(folder.path());
     let mut group = criterion.benchmark_group("tick");
     for vcpus in [10, 1000, 10_000] {

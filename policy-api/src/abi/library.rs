@@ -245,7 +245,7 @@ impl PluginPolicy {
                 ));
             }
         }
-        options::complete(&name, &defaults, "").map_err(|error| format!("its defaults: {error}"))?;
+        options::check_defaults(&name, &defaults).map_err(|problem| format!("its defaults: {problem}"))?;
         let missing = |function: &str| format!("its function {function} is a null pointer");
         let calls = Calls {
             create: table.create.ok_or_else(|| missing("create"))?,

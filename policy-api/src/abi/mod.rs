@@ -36,7 +36,10 @@
 )]
 
 pub mod export;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod instance;
+mod layout;
 pub mod library;
 mod panic;
 mod text;

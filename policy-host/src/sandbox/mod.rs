@@ -5,7 +5,8 @@
 //! away, so whatever foreign code does later, it cannot undo one.
 //!
 //! What cannot be done without (no descriptors of the scheduler's, no privileges, limits) is an error when it fails.
-//! What an older kernel may not have (landlock, seccomp) is reported in words, for the log.
+//! What an older kernel may not have (landlock, seccomp) is reported in words, for the log. A kernel that restricted system
+//! calls once and then does not again has been kept from it by the library: it is not used.
 
 mod descriptors;
 mod files;
@@ -33,8 +34,17 @@ fn step(what: &'static str) -> impl FnOnce(Errno) -> SandboxError {
     move |source| SandboxError { what, source }
 }
 
+/// What is in force while a library is loaded.
+#[derive(Debug)]
+pub(crate) struct Confinement {
+    /// What this kernel does not have, in words.
+    pub(crate) missing: Vec<String>,
+    /// Whether system calls are restricted, so that [`tighten`] has to succeed.
+    pub(crate) is_filtered: bool,
+}
+
 /// Gives up everything that loading a library does not need; says in words what could not be given up.
-pub(crate) fn enter(parent: Pid) -> Result<Vec<String>, SandboxError> {
+pub(crate) fn enter(parent: Pid) -> Result<Confinement, SandboxError> {
     // Of two processes that could be ended for want of memory, it shall be this one. Not being allowed to is no harm.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     setsid().map_err(step("leave the scheduler's session"))?;
@@ -48,6 +58,8 @@ pub(crate) fn enter(parent: Pid) -> Result<Vec<String>, SandboxError> {
     }
     let mut missing = Vec::new();
     missing.extend(files::restrict());
-    missing.extend(system_calls::restrict());
-    Ok(missing)
+    let unfiltered = system_calls::restrict();
+    let is_filtered = unfiltered.is_none();
+    missing.extend(unfiltered);
+    Ok(Confinement { missing, is_filtered })
 }

@@ -1,149 +1,25 @@
 //! Which system calls are left.
 //!
 //! Two filters that add up. While the library is loaded, what no library has any business with is taken away: new
-//! processes and threads, sockets, other processes, shared memory, the kernel's own doors. After that only what pure
+//! processes and threads, sockets, other processes, shared memory, changes to files, the kernel's own doors. After that only what pure
 //! computing needs is left.
 //!
 //! A refused call fails with EPERM rather than ending the process: runtimes probe for things they can do without, and
 //! a policy that does so works on. What only an attack does (running another program, tracing, loading kernel code)
 //! ends the process at once, so that the log says SIGSYS and the operator knows.
 
+mod lists;
+
 use std::collections::BTreeMap;
 
 use libc::c_long;
+use lists::{ALLOWED, ALLOWED_OLDER, FATAL, REFUSED, REFUSED_OLDER};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, apply_filter_all_threads,
 };
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
-
-/// Ends the process.
-const FATAL: &[c_long] = &[
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_bpf,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_kexec_load,
-    libc::SYS_unshare,
-    libc::SYS_setns,
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_userfaultfd,
-    libc::SYS_open_by_handle_at,
-];
-
-/// Fails, from before the library is loaded.
-const REFUSED: &[c_long] = &[
-    // New processes, and threads, which would escape the deadline's attribution and the second filter.
-    libc::SYS_clone,
-    // Sockets and other ways to other processes.
-    libc::SYS_socket,
-    libc::SYS_socketpair,
-    libc::SYS_shmget,
-    libc::SYS_semget,
-    libc::SYS_msgget,
-    libc::SYS_mq_open,
-    libc::SYS_memfd_create,
-    libc::SYS_tkill,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
-    libc::SYS_pidfd_open,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_process_madvise,
-    libc::SYS_kcmp,
-    // The placement and the rights of other processes of the same user, guests among them.
-    libc::SYS_sched_setaffinity,
-    libc::SYS_sched_setscheduler,
-    libc::SYS_sched_setparam,
-    libc::SYS_sched_setattr,
-    libc::SYS_setpriority,
-    libc::SYS_ioprio_set,
-    libc::SYS_move_pages,
-    libc::SYS_migrate_pages,
-    // Leaving the process group that the scheduler ends.
-    libc::SYS_setsid,
-    libc::SYS_setpgid,
-    // Doors of the kernel.
-    libc::SYS_perf_event_open,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_personality,
-    libc::SYS_fanotify_init,
-    libc::SYS_inotify_init1,
-];
-
-/// The same where the architecture has older calls for it.
-#[cfg(target_arch = "x86_64")]
-const REFUSED_OLDER: &[c_long] = &[libc::SYS_fork, libc::SYS_vfork, libc::SYS_inotify_init];
-#[cfg(not(target_arch = "x86_64"))]
-const REFUSED_OLDER: &[c_long] = &[];
-
-/// Left over for pure computing and the channel to the scheduler.
-const ALLOWED: &[c_long] = &[
-    // The channel, and standard error.
-    libc::SYS_read,
-    libc::SYS_readv,
-    libc::SYS_write,
-    libc::SYS_writev,
-    libc::SYS_close,
-    libc::SYS_ppoll,
-    // Memory; mapping is below.
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_madvise,
-    libc::SYS_brk,
-    // Time, chance, and who one is.
-    libc::SYS_clock_gettime,
-    libc::SYS_clock_getres,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_nanosleep,
-    libc::SYS_gettimeofday,
-    libc::SYS_getrandom,
-    // (Callers rely on it that these cannot fail.)
-    libc::SYS_getpid,
-    libc::SYS_getppid,
-    libc::SYS_gettid,
-    libc::SYS_getuid,
-    libc::SYS_geteuid,
-    libc::SYS_getgid,
-    libc::SYS_getegid,
-    libc::SYS_getcpu,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_sched_yield,
-    libc::SYS_sysinfo,
-    libc::SYS_uname,
-    libc::SYS_getrusage,
-    // Locks, signals to oneself (below), and the end.
-    libc::SYS_futex,
-    libc::SYS_membarrier,
-    libc::SYS_rseq,
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_sigaltstack,
-    libc::SYS_restart_syscall,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-];
-
-/// The same where the architecture has older calls for it.
-#[cfg(target_arch = "x86_64")]
-const ALLOWED_OLDER: &[c_long] = &[libc::SYS_poll, libc::SYS_time];
-#[cfg(not(target_arch = "x86_64"))]
-const ALLOWED_OLDER: &[c_long] = &[];
 
 /// The bit that marks the calls of x86-64's second, 32-bit pointer ABI.
 #[cfg(target_arch = "x86_64")]
@@ -187,14 +63,56 @@ fn refused() -> Result<Rules, String> {
     }
     // Limits of other processes; 0 is this one.
     rules.insert(libc::SYS_prlimit64, vec![argument(0, SeccompCmpOp::Ne, 0)?]);
+    // Outliving the scheduler.
+    let on_parents_death = u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs());
+    rules.insert(
+        libc::SYS_prctl,
+        vec![argument(0, SeccompCmpOp::Eq, on_parents_death)?],
+    );
+    // Having the kernel signal someone else when a descriptor is ready.
+    let owner = |commands: &[u64]| {
+        let rules = commands
+            .iter()
+            .map(|&command| argument(1, SeccompCmpOp::Eq, command));
+        rules.collect::<Result<Vec<_>, _>>()
+    };
+    rules.insert(libc::SYS_fcntl, owner(&[F_SETOWN, F_SETSIG, F_SETOWN_EX])?);
+    rules.insert(libc::SYS_ioctl, owner(&[FIOSETOWN, SIOCSPGRP])?);
+    // Opening to write, to make or to empty a file.
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_open, to_write(1)?);
+    rules.insert(libc::SYS_openat, to_write(2)?);
     #[cfg(target_arch = "x86_64")]
     {
-        let same: Vec<i64> = rules.keys().map(|call| call | X32).collect();
+        let fatal = FATAL.iter().copied().chain([libc::SYS_clone3]);
+        let same: Vec<i64> = rules
+            .keys()
+            .copied()
+            .chain(fatal)
+            .map(|call| call | X32)
+            .collect();
         rules.extend(same.into_iter().map(|call| (call, Vec::new())));
         // Calls that have a number of their own there.
         rules.extend((512..548).map(|call| (call | X32, Vec::new())));
     }
     Ok(rules)
+}
+
+/// The kernel's names, of `asm-generic/fcntl.h` and `asm-generic/sockios.h`.
+const F_SETOWN: u64 = 8;
+const F_SETSIG: u64 = 10;
+const F_SETOWN_EX: u64 = 15;
+const FIOSETOWN: u64 = 0x8901;
+const SIOCSPGRP: u64 = 0x8902;
+
+/// Any of the flags, in this argument, with which opening a file may change something.
+fn to_write(number: u8) -> Result<Vec<SeccompRule>, String> {
+    let flags = [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC];
+    let rule = |flag: i32| {
+        let flag = u64::from(flag.unsigned_abs());
+        argument(number, SeccompCmpOp::MaskedEq(flag), flag)
+    };
+    flags.into_iter().map(rule).collect()
 }
 
 fn allowed() -> Result<Rules, String> {
@@ -258,6 +176,17 @@ mod tests {
             let rules = rules.expect("sound rules");
             assert!(!rules.is_empty());
             build(rules, SeccompAction::Log, action).expect("a program");
+        }
+    }
+
+    /// Whatever is taken away is so in the second, 32-bit pointer ABI as well, whose kernels number calls differently.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn nothing_can_be_called_by_another_number() {
+        let rules = refused().expect("sound rules");
+        for call in [FATAL, REFUSED, REFUSED_OLDER, &[libc::SYS_clone3]].concat() {
+            let rule = rules.get(&(call | X32));
+            assert!(rule.is_some_and(Vec::is_empty), "{call}");
         }
     }
 

@@ -31,9 +31,15 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         once: args.once,
         dry_run: args.dry_run,
     };
-    let make_policy = configuration.make_policy(&signals.stop)?;
     let terms = configuration.effective.terms(0);
-    let mut engine = Engine::new(make_policy, terms).map_err(Failure::caller)?;
+    let made = configuration
+        .make_policy(&signals.stop)
+        .and_then(|make_policy| Engine::new(make_policy, terms).map_err(Failure::caller));
+    let mut engine = match made {
+        // Whatever it says, nobody waits for a plugin any more.
+        Err(_) if signals.stop.is_requested() => return Ok(()),
+        engine => engine?,
+    };
     configuration.announce(settings);
     let (mut host, identity) = match connect(&configuration, args.dry_run, &signals) {
         Ok(connected) => connected,

@@ -7,7 +7,7 @@
 //! - **It leaves the snapshot alone.**
 //! - **It asks for nothing that cannot be.** The verifier refuses none of its pins, but for those beyond the budget.
 //! - **It survives** a host without guests or without managed CPUs, guests without loads, loads beyond all measure, and
-//!   a large host. It may say that it cannot decide; it may not panic or lose its state.
+//!   a huge host. It may say that it cannot decide; it may not panic or lose its state.
 //! - **It explains itself.** Where nothing moves, a note says why.
 //!
 //! That cannot prove a policy good. It finds what is wrong with it before a guest does.

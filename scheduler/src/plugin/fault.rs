@@ -19,7 +19,9 @@ use vcpu_policy_host::wire::WireError;
 /// What the process was doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Giving up its rights and loading the library.
+    /// Giving up its rights: nothing of the plugin's has run.
+    Starting,
+    /// Loading the library.
     Loading,
     /// Making the policy from its options.
     Making,
@@ -32,6 +34,7 @@ pub enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Starting => "before it loaded anything",
             Self::Loading => "while it was loaded",
             Self::Making => "while it was made from its options",
             Self::Deciding => "while it decided",
@@ -108,6 +111,14 @@ pub enum Fault {
         #[source]
         source: io::Error,
     },
+    /// The program that hosts plugins is not what it should be: not the plugin's fault.
+    #[error("cannot be started, by no fault of its own: {} {fault}", program.display())]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// What became of it, which continues the sentence.
+        fault: Box<Fault>,
+    },
     /// The system failed while it was talked to: not the plugin's fault.
     #[error("cannot be talked to, by no fault of its own, {stage}")]
     System {
@@ -144,6 +155,14 @@ pub enum Garbage {
     /// Not a plan.
     #[error("a plan that cannot be read")]
     Plan(#[from] MalformedPlan),
+    /// A plan that no policy could have made.
+    #[error("a plan with {pins} pins for {vcpus} vCPUs")]
+    TooManyPins {
+        /// How many it has.
+        pins: usize,
+        /// How many there can be.
+        vcpus: usize,
+    },
     /// An answer to another question.
     #[error("an answer that was not asked for")]
     Unasked,

@@ -5,30 +5,33 @@
 //! with an answer or with a [`Fault`]; and when the value is dropped, the process and whatever it left in its process
 //! group is gone.
 
+mod ending;
+
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ending::End;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::io::Errno;
 use tracing::level_filters::LevelFilter;
 use vcpu_policy_api::plan::Plan;
+use vcpu_policy_api::snapshot::Snapshot;
 use vcpu_policy_host::offer::Offer;
 use vcpu_policy_host::plan_wire;
-use vcpu_policy_host::wire::{Answer, HEAD_BYTES, Head, encode_make, request};
+use vcpu_policy_host::wire::{Answer, HEAD_BYTES, Head, PROTOCOL, encode_make, request};
 
 use super::fault::{Fault, Garbage, Stage};
 use super::output::Output;
 use super::trust::SealedLibrary;
 use crate::engine::stop::Stop;
 
-/// How long a process has to end by itself once it is told to, or has closed its connection.
-const GRACE: Duration = Duration::from_millis(100);
+/// As good as for ever, and no moment that a clock cannot tell.
+const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 /// How often a wait looks whether the scheduler shall stop.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -44,14 +47,16 @@ pub struct Patience {
 /// A running plugin.
 #[derive(Debug)]
 pub struct PluginProcess {
+    /// What runs in it.
+    program: PathBuf,
     child: Child,
     channel: UnixStream,
     output: Output,
     payload: Vec<u8>,
     /// Of the last request; 0 before the first one.
     number: u32,
-    /// How it ended, once it has been waited for.
-    ended: Option<ExitStatus>,
+    /// How it ended, once it has.
+    ended: Option<End>,
 }
 
 /// What a plugin says of itself when it is loaded.
@@ -78,6 +83,7 @@ impl PluginProcess {
         let (ours, theirs) = UnixStream::pair().map_err(cannot)?;
         ours.set_nonblocking(true).map_err(cannot)?;
         let mut child = Command::new(program)
+            .arg(PROTOCOL.to_string())
             .arg(std::process::id().to_string())
             .arg(LevelFilter::current().to_string())
             .arg(library.path())
@@ -90,6 +96,7 @@ impl PluginProcess {
             .map_err(cannot)?;
         let stderr = child.stderr.take();
         let process = |output| Self {
+            program: program.to_owned(),
             child,
             channel: ours,
             output,
@@ -104,22 +111,39 @@ impl PluginProcess {
         Ok(process)
     }
 
+    /// Its number, by which people find it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until the library is loaded.
     ///
     /// # Errors
     /// If it does not come to that.
     pub fn load(&mut self, patience: &Patience) -> Result<Loaded, Fault> {
-        let stage = Stage::Loading;
-        let wait = Wait::new(patience, stage);
-        let missing = match self.answer(&wait)? {
-            Answer::Confined { missing } => missing,
-            Answer::Refused(message) => return Err(Fault::Refused { message }),
-            _ => return Err(self.garbage(Garbage::Unasked, stage)),
-        };
+        let missing = self.confined(patience).map_err(|fault| match fault {
+            // None of the plugin's code has run.
+            fault @ (Fault::Refused { .. } | Fault::System { .. } | Fault::Stopping) => fault,
+            fault => Fault::Program {
+                program: self.program.clone(),
+                fault: Box::new(fault),
+            },
+        })?;
+        let wait = Wait::new(patience, Stage::Loading);
         match self.answer(&wait)? {
             Answer::Offers(offers) => Ok(Loaded { missing, offers }),
             Answer::Refused(message) => Err(Fault::Refused { message }),
-            _ => Err(self.garbage(Garbage::Unasked, stage)),
+            _ => Err(self.garbage(Garbage::Unasked, wait.stage)),
+        }
+    }
+
+    /// Waits until the program has given up its rights; says what it could not give up.
+    fn confined(&mut self, patience: &Patience) -> Result<Vec<String>, Fault> {
+        let wait = Wait::new(patience, Stage::Starting);
+        match self.answer(&wait)? {
+            Answer::Confined { missing } => Ok(missing),
+            Answer::Refused(message) => Err(Fault::Refused { message }),
+            _ => Err(self.garbage(Garbage::Unasked, wait.stage)),
         }
     }
 
@@ -137,15 +161,27 @@ impl PluginProcess {
         }
     }
 
-    /// Lets the policy decide on a snapshot's bytes; `plan` is filled anew.
+    /// Lets the policy decide; `plan` is filled anew.
     ///
     /// # Errors
     /// If there is no decision. After [`Fault::Undecided`] the process can be asked again; after any other not.
-    pub fn decide(&mut self, snapshot: &[u8], plan: &mut Plan, patience: &Patience) -> Result<(), Fault> {
+    pub fn decide(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        plan: &mut Plan,
+        patience: &Patience,
+    ) -> Result<(), Fault> {
         let wait = Wait::new(patience, Stage::Deciding);
-        self.ask(request::DECIDE, snapshot, &wait)?;
+        let (_, _, vcpus) = snapshot.counts();
+        self.ask(request::DECIDE, snapshot.as_bytes(), &wait)?;
         let garbage = match self.answer(&wait)? {
             Answer::Plan(bytes) => match plan_wire::decode(bytes, plan) {
+                // The program that hosts plugins takes no more; what does is not its doing.
+                Ok(()) if plan.actions().len() > vcpus => {
+                    let pins = plan.actions().len();
+                    plan.clear();
+                    Garbage::TooManyPins { pins, vcpus }
+                }
                 Ok(()) => return Ok(()),
                 Err(error) => error.into(),
             },
@@ -157,22 +193,6 @@ impl PluginProcess {
             _ => Garbage::Unasked,
         };
         Err(self.garbage(garbage, wait.stage))
-    }
-
-    /// How the process ended, if it did so while nothing was asked of it.
-    pub fn ended_between(&mut self) -> Option<Fault> {
-        match self.child.try_wait() {
-            Ok(None) => None,
-            Ok(Some(status)) => {
-                self.ended = Some(status);
-                self.output.finish();
-                Some(Fault::ended(status, Stage::Waiting))
-            }
-            Err(source) => Some(Fault::System {
-                stage: Stage::Waiting,
-                source,
-            }),
-        }
     }
 
     /// Sends a request, within the deadline.
@@ -285,59 +305,10 @@ impl PluginProcess {
         }
     }
 
-    /// What became of a process that closed its end of the channel.
-    fn hung_up(&mut self, stage: Stage) -> Fault {
-        match self.end(GRACE) {
-            End::ByItself(status) => Fault::ended(status, stage),
-            End::Killed => Fault::HungUp { stage },
-        }
-    }
-
     fn garbage(&mut self, what: Garbage, stage: Stage) -> Fault {
         self.end(Duration::ZERO);
         Fault::Garbage { what, stage }
     }
-
-    /// Ends the process and everything in its group, after giving it this long to end by itself.
-    fn end(&mut self, grace: Duration) -> End {
-        if let Some(status) = self.ended {
-            return End::ByItself(status);
-        }
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let by_itself = !grace.is_zero() && pid.is_some_and(|pid| ends_within(pid, grace));
-        if let Some(pid) = pid {
-            // The number stays the group's as long as the process has not been waited for.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-        // An error means that it has ended already.
-        let _ = self.child.kill();
-        let status = self.child.wait();
-        self.output.finish();
-        match status {
-            Ok(status) => {
-                self.ended = Some(status);
-                if by_itself {
-                    End::ByItself(status)
-                } else {
-                    End::Killed
-                }
-            }
-            Err(_) => End::Killed,
-        }
-    }
-}
-
-/// A process that is told to end may finish what it does, shortly; its policy is destroyed on the way.
-impl Drop for PluginProcess {
-    fn drop(&mut self) {
-        let _ = self.channel.shutdown(Shutdown::Both);
-        self.end(GRACE);
-    }
-}
-
-enum End {
-    ByItself(ExitStatus),
-    Killed,
 }
 
 /// One wait for an answer.
@@ -351,25 +322,16 @@ impl<'a> Wait<'a> {
     fn new(patience: &'a Patience, stage: Stage) -> Self {
         Self {
             patience,
-            until: Instant::now() + patience.deadline,
+            until: Instant::now() + patience.deadline.min(LONGEST),
             stage,
         }
     }
 }
 
-/// Whether a process, which is not waited for by this, ends within a time. On a kernel that cannot tell: no.
-fn ends_within(pid: Pid, time: Duration) -> bool {
-    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return false;
-    };
-    let mut watched = [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)];
-    poll_for(&mut watched, time).is_ok() && !watched[0].revents().is_empty()
-}
-
 fn poll_for(watched: &mut [PollFd<'_>], time: Duration) -> io::Result<()> {
     let time = Timespec::try_from(time).map_err(io::Error::other)?;
     match poll(watched, Some(&time)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

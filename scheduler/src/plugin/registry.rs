@@ -9,7 +9,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::warn;
 use vcpu_policies::{BUILT_IN, BuiltIn};
-use vcpu_policy_api::options::{closest, did_you_mean};
+use vcpu_policy_api::options::{self, closest, did_you_mean};
 use vcpu_policy_api::policy::{Decide, PolicyError};
 use vcpu_policy_host::offer::{self, Make, Offer};
 
@@ -124,6 +124,16 @@ pub enum RegistryError {
         path: PathBuf,
         /// The name.
         name: String,
+    },
+    /// A plugin offers a policy with options that could not be set.
+    #[error("the plugin {} has a policy {name} whose default options are of no use: {problem}", path.display())]
+    Defaults {
+        /// The plugin.
+        path: PathBuf,
+        /// The policy.
+        name: String,
+        /// What is wrong.
+        problem: String,
     },
     /// A name is taken.
     #[error("there are two policies \"{name}\": one is {first}, the other is of the plugin {}", second.display())]
@@ -273,6 +283,13 @@ impl Registry {
             return Err(RegistryError::Name {
                 path: path.to_owned(),
                 name: offer.name,
+            });
+        }
+        if let Err(problem) = options::check_defaults(&offer.name, &offer.defaults) {
+            return Err(RegistryError::Defaults {
+                path: path.to_owned(),
+                name: offer.name,
+                problem,
             });
         }
         if let Ok(first) = self.find(&offer.name) {

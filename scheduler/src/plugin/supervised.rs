@@ -179,7 +179,7 @@ impl Decide for Supervised {
         };
         let decided = self
             .running()
-            .and_then(|process| process.decide(snapshot.as_bytes(), plan, &patience));
+            .and_then(|process| process.decide(snapshot, plan, &patience));
         let fault = match decided {
             Ok(()) => None,
             Err(fault @ (Fault::Undecided { .. } | Fault::Stopping)) => Some(fault),

@@ -2,13 +2,15 @@
 //!
 //! A plugin runs with whatever rights it is not denied, so nobody may be able to choose its content but root and the
 //! user whom the scheduler runs as. The path is walked folder by folder, each opened relative to the one before and
-//! looked at through its descriptor, so that what was checked is what is used. The file is opened once. What is loaded
+//! looked at through its descriptor, so that what was checked is what is used. Symbolic links on the way are followed if
+//! nobody else could have made them, and the folders that they lead through are looked at like all others. The file is opened once. What is loaded
 //! is a sealed copy in memory, made and hashed before anything is decided: a change of the file on disk, at whatever
 //! moment, changes nothing.
 //!
 //! A folder or a file passes if it belongs to root or to the scheduler's user, and nobody else may write to it; a
 //! folder that others may write to passes if it is sticky, since then they cannot replace what is not theirs.
 
+mod folders;
 mod sealed;
 
 use std::ffi::OsStr;
@@ -17,7 +19,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open, openat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 pub use sealed::{MAX_BYTES, SealedLibrary, Sha256};
 use thiserror::Error;
@@ -118,6 +120,8 @@ pub enum What {
     Plugin,
     /// A folder above it.
     Folder,
+    /// A symbolic link on the way to it.
+    Link,
 }
 
 impl fmt::Display for What {
@@ -125,6 +129,7 @@ impl fmt::Display for What {
         f.write_str(match self {
             Self::Plugin => "plugin",
             Self::Folder => "plugin's folder",
+            Self::Link => "symbolic link to the plugin's folder",
         })
     }
 }
@@ -147,9 +152,8 @@ pub fn seal(path: &Path, expected: Option<Sha256>) -> Result<SealedLibrary, Trus
             kind: kind(FileType::Directory),
         });
     };
-    let folder = folder.canonicalize().map_err(unreadable)?;
-    let path = folder.join(name);
-    let folder = walk(&folder)?;
+    let (folder, path) = folders::walk(folder)?;
+    let path = path.join(name);
     let file = open_file(folder.as_fd(), name, &path)?;
     let library = SealedLibrary::new(file.as_fd(), path)?;
     match expected {
@@ -191,38 +195,6 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>, TrustError> {
     paths.retain(|path| path.extension() == Some(OsStr::new("so")));
     paths.sort();
     Ok(paths)
-}
-
-/// Opens a folder given without symbolic links, component by component, each of which is checked.
-fn walk(folder: &Path) -> Result<OwnedFd, TrustError> {
-    let unreadable = |path: &Path, error: Errno| TrustError::Unreadable {
-        path: path.to_owned(),
-        source: error.into(),
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut path = PathBuf::from("/");
-    let mut current = open("/", flags, Mode::empty()).map_err(|error| unreadable(&path, error))?;
-    check_folder(current.as_fd(), &path)?;
-    for component in folder.components() {
-        if let Component::Normal(name) = component {
-            path.push(name);
-            current =
-                openat(&current, name, flags, Mode::empty()).map_err(|error| unreadable(&path, error))?;
-            check_folder(current.as_fd(), &path)?;
-        }
-    }
-    Ok(current)
-}
-
-fn check_folder(folder: BorrowedFd<'_>, path: &Path) -> Result<(), TrustError> {
-    let stat = fstat(folder).map_err(|error| copying(path, error))?;
-    let sticky = Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX);
-    check_owner(&stat, path, What::Folder)?;
-    if sticky {
-        Ok(())
-    } else {
-        check_mode(&stat, path, What::Folder)
-    }
 }
 
 fn check_owner(stat: &Stat, path: &Path, what: What) -> Result<(), TrustError> {

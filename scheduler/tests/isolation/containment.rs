@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use vcpu_policy_api::plan::Plan;
 use vcpu_scheduler::engine::verify::verify;
+use vcpu_scheduler::plugin::process::{Patience, PluginProcess};
 use vcpu_scheduler::plugin::supervised::inspect;
 
 use super::{IMPATIENT, PATIENT, sealed, snapshot, supervised, terms, tick};
@@ -81,6 +82,10 @@ fn a_senseless_answer_is_told() {
         "was killed: it sent a frame of 4294967295 bytes; 16777216 at most are taken",
     );
     check("bad plan", "was killed: it sent a plan that cannot be read");
+    check(
+        "crowded plan",
+        "was killed: it sent a plan with 3 pins for 1 vCPUs",
+    );
     check(
         "old answer",
         "was killed: it sent an answer that was not asked for",
@@ -163,6 +168,58 @@ fn output_and_leaks_are_bounded_and_harmless() {
     }
 }
 
+/// Looked at from outside, once the library is loaded.
+#[test]
+fn the_kernel_says_that_it_has_no_rights() {
+    let mut process = PluginProcess::start(&terms(PATIENT).program, &sealed("never", "")).expect("it starts");
+    let patience = Patience {
+        deadline: PATIENT,
+        stop: None,
+    };
+    let missing = process.load(&patience).expect("it loads").missing;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
+    let field = |name: &str| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let line = line.unwrap_or_else(|| panic!("no {name} in {status}"));
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for name in ["Uid", "Gid"] {
+        assert!(!field(name).split(' ').any(|id| id == "0"), "{status}");
+    }
+    for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(field(name), "0000000000000000", "{name}");
+    }
+    assert_eq!(field("NoNewPrivs"), "1");
+    if missing.is_empty() {
+        // Three for loading, one for deciding.
+        assert_eq!(
+            (field("Seccomp"), field("Seccomp_filters")),
+            ("2".to_owned(), "4".to_owned())
+        );
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).expect("it runs");
+    for (name, limit) in [
+        ("Max address space", 512 << 20),
+        ("Max stack size", 8 << 20),
+        ("Max open files", 32),
+        ("Max file size", 0),
+        ("Max processes", 0),
+        ("Max core file size", 0),
+    ] {
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .expect(name);
+        let hard = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|limit| limit.parse::<u64>().ok());
+        assert!(hard.is_some_and(|hard| hard <= limit), "{name}{line}");
+    }
+}
+
 /// Whether this kernel lacks something that isolation uses; what it then cannot refuse is not looked at.
 fn is_partial() -> bool {
     !inspect(&sealed("never", ""), &terms(PATIENT))
@@ -177,7 +234,7 @@ fn deciding_can_do_nothing_but_compute() {
         return;
     }
     let notes = decided("escape", PATIENT).expect("it decides all the same");
-    assert_eq!(notes.len(), 24, "{notes:#?}");
+    assert_eq!(notes.len(), 29, "{notes:#?}");
     for note in &notes[1..] {
         assert!(note.ends_with(": Operation not permitted"), "{note}");
     }
@@ -197,12 +254,28 @@ fn constructors_are_confined_as_well() {
     }
     let mut policy = supervised("load", "escape", PATIENT).expect("it is made all the same");
     let notes = tick(&mut policy, 1, &mut Plan::new()).expect("it decides all the same");
-    assert_eq!(notes.len(), 22, "{notes:#?}");
+    assert_eq!(notes.len(), 28, "{notes:#?}");
     assert_eq!(notes[1], "read a folder of libraries: DONE");
     for note in &notes[2..] {
         let denied = [": Operation not permitted", ": Permission denied"];
         assert!(denied.iter().any(|denied| note.ends_with(denied)), "{note}");
     }
+}
+
+/// What a constructor does to be confined less ends its use.
+#[test]
+fn a_constructor_that_resists_is_refused() {
+    if is_partial() {
+        return;
+    }
+    let refused = supervised("load", "resist", PATIENT).expect_err("it is not made");
+    let said = refused.to_string();
+    let expected = format!("{WHO} cannot be used: ");
+    assert!(said.starts_with(&expected), "{said}");
+    assert!(
+        said.contains("faulty.so keeps its process from being confined once it is loaded: system calls are not restricted: "),
+        "{said}"
+    );
 }
 
 #[test]
@@ -214,6 +287,15 @@ fn faults_of_constructors_are_told() {
             "was killed by SIGSEGV (invalid memory access) while it was loaded",
         ),
         ("exit", "ended its process with exit status 0 while it was loaded"),
+        (
+            "overflow",
+            "was killed by SIGABRT (it aborted) while it was loaded",
+        ),
+        (
+            "allocate",
+            "was killed by SIGSEGV (invalid memory access) while it was loaded",
+        ),
+        ("loop", "was killed: no answer within 5s while it was loaded"),
         (
             "exec",
             "was killed by SIGSYS (a system call that plugins may not make) while it was loaded",
@@ -229,6 +311,15 @@ fn faults_of_constructors_are_told() {
     ] {
         let refused = supervised("load", fault, PATIENT).expect_err("it is not made");
         assert_eq!(refused.to_string(), format!("{WHO} {expected}"), "{fault}");
+    }
+}
+
+#[test]
+fn a_constructor_may_talk_and_leak() {
+    for fault in ["stdout", "stderr", "leak"] {
+        let mut policy = supervised("load", fault, PATIENT).expect("it is made all the same");
+        let notes = tick(&mut policy, 1, &mut Plan::new());
+        assert_eq!(notes, Ok(vec![FIRST_NOTE.to_owned()]), "{fault}");
     }
 }
 

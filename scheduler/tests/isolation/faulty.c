@@ -3,13 +3,16 @@
 //     cc -shared -fPIC -I policy-api/include -DWHEN='"decide"' -DFAULT='"abort"' -o faulty.so faulty.c
 //
 // WHEN is load (a constructor), make, decide, even (decide, in ticks 2, 4, 6, ...), destroy, exit (a destructor of the
-// library) or never.
+// library) or never. Where LOAD_TOO_ONCE names a file, it happens in a constructor too as soon as there is that file.
 
 #define _GNU_SOURCE
 #include "vcpu_policy.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -19,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -44,6 +48,10 @@ static void escape(void) {
     tried("read a file", open("/etc/passwd", O_RDONLY));
     tried("write a file", open("/tmp/vcpu-policy-host-was-here", O_WRONLY | O_CREAT, 0600));
     tried("change a file's mode", chmod("/tmp", 0777));
+    int ends[2] = {-1, -1};
+    (void)!pipe(ends);
+    tried("change the mode of what is its own", fchmod(ends[0], 0600));
+    tried("open what is its own to write", open("/proc/self/comm", O_RDWR));
     pid_t child = fork();
     if (child == 0) {
         for (;;) {
@@ -58,6 +66,7 @@ static void escape(void) {
     tried("open a local socket", socket(AF_UNIX, SOCK_STREAM, 0));
     tried("signal the scheduler", kill(getppid(), SIGUSR1));
     tried("signal everyone", kill(-1, SIGUSR1));
+    tried("have the scheduler signalled", fcntl(2, F_SETOWN, getppid()));
     cpu_set_t cpus;
     CPU_ZERO(&cpus);
     CPU_SET(0, &cpus);
@@ -72,12 +81,31 @@ static void escape(void) {
     tried("become root", setuid(0));
     tried("make memory of its own kind", syscall(SYS_memfd_create, "x", 0));
     tried("share memory", syscall(SYS_shmget, 1, 4096, 0600 | 01000));
+    tried("look at shared memory", shmctl(0, 13, NULL));
     tried("open a ring", syscall(SYS_io_uring_setup, 1, NULL));
+    tried("outlive the scheduler", prctl(PR_SET_PDEATHSIG, 0));
+#ifdef __x86_64__
+    tried("leave the namespace by another number", syscall(SYS_unshare | 0x40000000, 0));
+#else
+    errno = EPERM;
+    tried("leave the namespace by another number", -1);
+#endif
     if (strcmp(WHEN, "load") != 0) {
         // What loading a library needs, and nothing after it.
         tried("map code", mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0);
-        tried("outlive the scheduler", prctl(PR_SET_PDEATHSIG, 0));
     }
+}
+
+// Refuses all further restrictions of system calls.
+static void resist(void) {
+    struct sock_filter refuse[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EACCES),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof refuse / sizeof refuse[0], refuse};
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
 // Writes past the program that hosts it, to whatever descriptor is the socket to the scheduler.
@@ -141,6 +169,9 @@ static int32_t happen(const struct vcpu_host *host, const struct vcpu_plan *plan
         for (;;) {
             sleep(3600);
         }
+    } else if (is("late")) {
+        // It answers, though when nobody waits any more.
+        sleep(1);
     } else if (is("stop")) {
         kill(getpid(), SIGSTOP);
     } else if (is("exit")) {
@@ -185,6 +216,10 @@ static int32_t happen(const struct vcpu_host *host, const struct vcpu_plan *plan
         ptrace(PTRACE_TRACEME, 0, NULL, NULL);
     } else if (is("escape")) {
         escape();
+    } else if (is("traceable")) {
+        prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+    } else if (is("resist")) {
+        resist();
     } else if (is("garbage")) {
         to_the_scheduler(ones, sizeof ones);
     } else if (is("long frame")) {
@@ -194,6 +229,10 @@ static int32_t happen(const struct vcpu_host *host, const struct vcpu_plan *plan
         _exit(0);
     } else if (is("bad plan")) {
         frame(104, sizeof ones, ones, sizeof ones);
+    } else if (is("crowded plan")) {
+        // Three pins, each of row 0 to no CPU for no reason, and no notes.
+        unsigned char crowded[4 + 3 * 20 + 4] = {3};
+        frame(104, sizeof crowded, crowded, sizeof crowded);
     } else if (is("wrong answer")) {
         frame(103, 0, ones, 0);
     } else if (is("old answer")) {
@@ -224,6 +263,11 @@ __attribute__((constructor)) static void constructed(void) {
     if (strcmp(WHEN, "load") == 0) {
         happen(NULL, NULL);
     }
+#ifdef LOAD_TOO_ONCE
+    if (access(LOAD_TOO_ONCE, F_OK) == 0) {
+        happen(NULL, NULL);
+    }
+#endif
 }
 
 __attribute__((destructor)) static void destructed(void) {

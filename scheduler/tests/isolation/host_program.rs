@@ -31,3 +31,18 @@ fn it_says_that_it_is_not_for_people() {
         "error: vcpu-policy-host is started by vcpu-scheduler, for each plugin\n"
     );
 }
+
+/// One of the two programs can be replaced while the other runs.
+#[test]
+fn it_says_that_it_is_of_another_release() {
+    let output = Command::new(assert_cmd::cargo::cargo_bin!("vcpu-policy-host"))
+        .args(["4711", "1", "info", "night.so"])
+        .output()
+        .expect("it starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "ERROR this vcpu-policy-host and the vcpu-scheduler that started it are of different releases (protocol 1 and \
+         4711): start the scheduler anew\n"
+    );
+}

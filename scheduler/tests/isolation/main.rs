@@ -4,14 +4,20 @@
 
 mod command_line;
 mod containment;
+mod endings;
 mod host_program;
+mod promises;
 mod recovery;
+mod repetition;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use vcpu_policy_api::document;
 use vcpu_policy_api::plan::Plan;
 use vcpu_policy_api::policy::{Decide, PolicyError};
@@ -26,22 +32,35 @@ const IMPATIENT: Duration = Duration::from_millis(300);
 
 /// A plugin with this fault at this stage.
 fn sealed(when: &str, fault: &str) -> SealedLibrary {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let path = folder.path().join("faulty.so");
     compile(&path, when, fault);
     trust::seal(&path, None).expect("a file of one's own")
 }
 
+/// A folder whose plugins are loaded, whatever the umask: nobody else may write it.
+fn folder() -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    let private = builder.permissions(Permissions::from_mode(0o700));
+    private.tempdir().expect("a folder")
+}
+
 /// Compiles `faulty.c` with this fault at this stage.
 fn compile(path: &Path, when: &str, fault: &str) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/isolation/faulty.c");
+    let (when, fault) = (format!("-DWHEN=\"{when}\""), format!("-DFAULT=\"{fault}\""));
+    compile_source(path, &source, &[&when, &fault]);
+}
+
+/// Compiles a plugin from C.
+fn compile_source(path: &Path, source: &Path, definitions: &[&str]) {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let compiled = Command::new("cc")
         .args(["-std=gnu11", "-O1", "-w", "-shared", "-fPIC", "-I"])
         .arg(package.join("../policy-api/include"))
-        .arg(format!("-DWHEN=\"{when}\""))
-        .arg(format!("-DFAULT=\"{fault}\""))
+        .args(definitions)
         .arg("-o")
-        .args([path, &package.join("tests/isolation/faulty.c")])
+        .args([path, source])
         .output()
         .expect("a C compiler");
     assert!(
@@ -49,6 +68,8 @@ fn compile(path: &Path, when: &str, fault: &str) {
         "{}",
         String::from_utf8_lossy(&compiled.stderr)
     );
+    // Whatever the umask: a file that a group may write is not loaded.
+    std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("permitted");
 }
 
 fn terms(deadline: Duration) -> Terms {

@@ -15,7 +15,7 @@ use vcpu_scheduler::host::Host;
 use vcpu_scheduler::host::simulated::{Scenario, SimulatedHost};
 use vcpu_scheduler::plugin::supervised::{IN_A_ROW, OF_LATE, Order, Supervised, inspect};
 
-use super::{PATIENT, compile, sealed, supervised, terms, tick};
+use super::{PATIENT, compile, folder, sealed, supervised, terms, tick};
 
 fn note(decisions: u64, fresh: bool) -> Vec<String> {
     vec![format!(
@@ -180,7 +180,7 @@ fn a_program_that_is_not_there_is_not_the_plugins_fault() {
 /// A scheduler that is killed cannot end its plugins any more; the kernel does, also one that does not listen.
 #[test]
 fn a_plugin_does_not_outlive_its_scheduler() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let plugin = folder.path().join("faulty.so");
     compile(&plugin, "decide", "deaf loop");
     let mut scheduler = Command::new(assert_cmd::cargo::cargo_bin!("vcpu-scheduler"))
@@ -212,8 +212,36 @@ fn a_plugin_does_not_outlive_its_scheduler() {
     });
 }
 
+/// A stop that comes while a plugin is loaded is not the plugin's fault, nor that of who named it.
+#[test]
+fn a_stop_while_a_plugin_loads_is_no_error() {
+    let folder = folder();
+    let plugin = folder.path().join("faulty.so");
+    compile(&plugin, "load", "sleep");
+    let mut scheduler = Command::new(assert_cmd::cargo::cargo_bin!("vcpu-scheduler"))
+        .args(["run", "-p", "faulty", "--connect", "test:///default", "--plugin"])
+        .arg(&plugin)
+        .env_remove("RUST_LOG")
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let pid = scheduler.id();
+    // The plugin's process is there, and so are those who wait for signals.
+    eventually(|| {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        children.split_whitespace().next().map(str::to_owned)
+    });
+    let pid = rustix::process::Pid::from_child(&scheduler);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    let mut said = String::new();
+    let mut stderr = scheduler.stderr.take().expect("piped");
+    std::io::Read::read_to_string(&mut stderr, &mut said).expect("text");
+    let status = scheduler.wait().expect("it ends");
+    assert!(status.success() && !said.contains("error"), "{status}: {said}");
+}
+
 /// Waits for something, though not for ever.
-fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub(super) fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {

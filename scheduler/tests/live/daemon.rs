@@ -123,7 +123,7 @@ impl Drop for Running {
 }
 
 /// Runs guests of these names, one vCPU each, pinned to a CPU from outside.
-fn run_pinned(libvirt: &PrivateLibvirt, guests: &[(&str, &str)]) {
+pub(crate) fn run_pinned(libvirt: &PrivateLibvirt, guests: &[(&str, &str)]) {
     for (name, cpu) in guests {
         libvirt.run(&GuestSpec::new(name, &[SIXTH]).ticks_per_second(TIMER_HZ));
         libvirt.pin(name, 0, cpu);
@@ -131,7 +131,7 @@ fn run_pinned(libvirt: &PrivateLibvirt, guests: &[(&str, &str)]) {
 }
 
 /// How many of these vCPUs the kernel lets run on each CPU alone; those with a wider mask are under "".
-fn spread(libvirt: &PrivateLibvirt, vcpus: &[(&str, u32)]) -> BTreeMap<String, usize> {
+pub(crate) fn spread(libvirt: &PrivateLibvirt, vcpus: &[(&str, u32)]) -> BTreeMap<String, usize> {
     let mut spread = BTreeMap::new();
     for (name, number) in vcpus {
         let mask: BTreeSet<u32> = libvirt.kernel_mask(name, *number);

@@ -9,5 +9,6 @@ mod harness;
 mod harness_promises;
 mod manual;
 mod permission;
+mod plugins;
 mod restore;
 mod stopping;

@@ -85,6 +85,37 @@ fn the_policy_in_c_decides_as_printed() {
     check_decides_as_printed(&compile(&source, &include(), "keep_free_c"));
 }
 
+/// The example in Rust stands for itself once what it marks as the author's is changed.
+#[test]
+fn the_example_in_rust_can_be_copied_as_it_says() {
+    let night = root().join("policy-api/examples/night");
+    let manifest = std::fs::read_to_string(night.join("Cargo.toml")).expect("a manifest");
+    let api = format!("\"{}\"", root().join("policy-api").display());
+    let changed: Vec<String> = manifest
+        .lines()
+        .filter(|line| *line != "[lints]" && !line.starts_with("workspace = true # yours"))
+        .map(|line| match line.split_once(" # yours") {
+            Some((line, _)) => line
+                .replace("vcpu-policy-night", "mine")
+                .replace("\"../..\"", &api),
+            None => line.to_owned(),
+        })
+        .collect();
+    // Outside of the repository, where there is no workspace to look things up in.
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("src")).expect("a folder");
+    std::fs::copy(night.join("src/lib.rs"), folder.path().join("src/lib.rs")).expect("copied");
+    std::fs::write(folder.path().join("Cargo.toml"), changed.join("\n")).expect("written");
+    let read = Command::new(env!("CARGO"))
+        .current_dir(folder.path())
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .output()
+        .expect("cargo");
+    let said = String::from_utf8_lossy(&read.stderr);
+    assert!(read.status.success(), "{said}");
+    assert!(String::from_utf8_lossy(&read.stdout).contains("\"name\":\"mine\""));
+}
+
 #[test]
 fn authors_need_no_unsafe() {
     for (at, flag) in ["-Dunsafe_code", "-Funsafe_code"].into_iter().enumerate() {

@@ -7,7 +7,7 @@ use vcpu_scheduler::engine::daemon::chain;
 use crate::harness::{compile, include, scratch, try_load};
 
 /// Compiles a library of which `parts` is all that differs from one that works.
-fn library(name: &str, parts: &str) -> PathBuf {
+pub(crate) fn library(name: &str, parts: &str) -> PathBuf {
     let source = scratch().join(format!("{name}.c"));
     let whole = include_str!("broken/library.c");
     std::fs::write(&source, format!("{parts}\n{whole}")).expect("a source");
@@ -137,6 +137,13 @@ fn wrong_policies_are_refused() {
         &format!("{unusable}its summary is empty or has control characters; expected one line of text"),
     );
     check(
+        "defaults-key",
+        "#define DEFAULTS VCPU_TEXT(\"\\\"\\\\e[2J\\\": 7\")",
+        &format!(
+            "{unusable}its defaults: \"\\u{{1b}}[2J\" is no name of an option; expected text in one line, without \"=\""
+        ),
+    );
+    check(
         "defaults",
         "#define DEFAULTS VCPU_TEXT(\"- 7\")",
         &format!("{unusable}its defaults: the options of policy still are not \"key: value\" pairs"),
@@ -195,6 +202,26 @@ fn what_is_no_shared_object_is_refused_before_the_loader_sees_it() {
     ] {
         std::fs::write(&path, content).expect("a file");
         assert_eq!(refused(&path), said);
+    }
+}
+
+/// The loader would say that there is no such file.
+#[test]
+fn a_library_for_another_machine_is_refused() {
+    let whole = std::fs::read(library("broken-machine", "")).expect("a library");
+    let path = scratch().join("broken-foreign.so");
+    // The byte order, and the machine's number.
+    for (at, byte) in [(5, 3 - whole[5]), (18, 22)] {
+        let mut foreign = whole.clone();
+        foreign[at] = byte;
+        std::fs::write(&path, foreign).expect("a file");
+        assert_eq!(
+            refused(&path),
+            format!(
+                "broken-foreign.so is a shared object for another kind of machine; this one is {}",
+                std::env::consts::ARCH
+            )
+        );
     }
 }
 

@@ -4,5 +4,7 @@ mod book;
 mod broken;
 mod harness;
 mod headroom;
+mod isolated;
 mod older_header;
 mod rust;
+mod strides;

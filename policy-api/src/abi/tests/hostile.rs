@@ -103,6 +103,8 @@ struct Script {
     calls: Vec<AnyCall>,
     host: Option<Host>,
     living: i32,
+    /// Where the last snapshot lay, and how long it was.
+    seen: Option<(usize, u64)>,
 }
 
 thread_local! {
@@ -133,6 +135,7 @@ unsafe extern "C" fn hostile_decide(
         )
     };
     assert!(Snapshot::new(block).is_ok());
+    SCRIPT.with_borrow_mut(|script| script.seen = Some((snapshot.addr(), size)));
     let (calls, code, host) = SCRIPT.with_borrow(|script| {
         (
             script.calls.clone(),
@@ -229,7 +232,7 @@ proptest! {
         create_code in prop_oneof![3 => Just(OK), 1 => any::<i32>()],
         decide_code in prop_oneof![1 => Just(OK), 1 => -4..3i32, 1 => any::<i32>()],
     ) {
-        SCRIPT.replace(Script { create_code, decide_code, calls: calls.clone(), host: None, living: 0 });
+        SCRIPT.replace(Script { create_code, decide_code, calls: calls.clone(), host: None, living: 0, seen: None });
         let table = PolicyTable {
             create: Some(hostile_create),
             decide: Some(hostile_decide),
@@ -255,7 +258,7 @@ proptest! {
 }
 
 #[test]
-fn a_pin_of_a_set_without_words_arrives() {
+fn a_snapshot_is_not_copied_and_a_pin_of_a_set_without_words_arrives() {
     let mut plan = Plan::new();
     plan.pin(VcpuIx(0), CpuSet::new().as_ref(), "", 0.0);
     SCRIPT.replace(Script {
@@ -286,6 +289,12 @@ fn a_pin_of_a_set_without_words_arrives() {
     // SAFETY: a good table, whose functions are static.
     let library = unsafe { Library::new(&raw const library) }.expect("a good table");
     let mut instance = library.policies()[0].make("", Arc::new(|_, _| {})).expect("made");
+    // The snapshot is handed over as it is, where it lies.
+    let block = host();
+    let bytes = block.view().as_bytes().as_ptr_range();
+    instance.decide(&block.view(), &mut Plan::new()).expect("a plan");
+    let lies_at = (bytes.start.addr(), (bytes.end.addr() - bytes.start.addr()) as u64);
+    assert_eq!(SCRIPT.with_borrow(|script| script.seen), Some(lies_at));
     assert_eq!(
         format!("{:?}", decided(&mut *instance).expect("a plan")),
         format!("{plan:?}")

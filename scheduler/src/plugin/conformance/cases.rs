@@ -160,21 +160,21 @@ pub(super) fn all() -> Vec<Case> {
             ),
             vec![managed([1, 5, 70, 70, 71].map(|cpu| Guest::steady(45.0).on(cpu)))],
         ),
-        case("a large host", 3, Host::uniform(4, 4, 8, 2), large()),
+        case("a huge host", 3, Host::uniform(4, 8, 8, 2), huge()),
     ]
 }
 
-/// 2000 vCPUs in domains of four, with loads that a small generator draws.
-fn large() -> Vec<Domain> {
+/// 10,000 vCPUs in domains of four, with loads that a small generator draws.
+fn huge() -> Vec<Domain> {
     let mut state = 1u32;
     let mut draw = move |below: u32| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) % below
     };
-    (0..500)
+    (0..2500)
         .map(|_| {
             managed((0..4).map(|_| {
-                let (load, cpu) = (f64::from(draw(400)) / 10.0, draw(256));
+                let (load, cpu) = (f64::from(draw(400)) / 10.0, draw(512));
                 let guest = Guest::steady(load);
                 if draw(2) == 0 {
                     guest.on(cpu)

@@ -132,6 +132,57 @@ fn a_symbolic_link_is_refused_but_one_to_the_folder_is_followed() {
     );
 }
 
+/// Who may write the folder of a link may lead it elsewhere, though where it leads now is in order.
+#[test]
+fn a_link_that_others_could_have_made_is_refused() {
+    let (place, way) = (Place::new(), Place::new());
+    symlink(place.path(""), way.path("link")).expect("linked");
+    assert!(seal(&way.path("link/p.so"), None).is_ok());
+    way.mode("", 0o777);
+    let said = way.refusal("link/p.so");
+    assert_eq!(
+        said,
+        "the plugin's folder PLACE may be written by anyone (mode 0777); chmod go-w takes that right away"
+    );
+    way.mode("", 0o1777);
+    assert!(seal(&way.path("link/p.so"), None).is_ok());
+    if is_root() {
+        // Giving a link away takes root. In a sticky folder, this is what a stranger could put there.
+        std::os::unix::fs::lchown(way.path("link"), Some(54_321), None).expect("root may");
+        assert_eq!(
+            way.refusal("link/p.so"),
+            "the symbolic link to the plugin's folder PLACE/link belongs to user 54321; it must belong to root or to \
+             user 0, whom the scheduler runs as"
+        );
+    }
+}
+
+#[test]
+fn a_way_through_links_ends_where_the_kernels_would() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("inner")).expect("created");
+    place.mode("inner", 0o755);
+    symlink("inner/../inner", place.path("relative")).expect("linked");
+    symlink(place.path("relative"), place.path("absolute")).expect("linked");
+    std::fs::rename(place.path("p.so"), place.path("inner/p.so")).expect("moved");
+    let folder = place.path("inner").canonicalize().expect("there");
+    for way in ["relative/p.so", "absolute/p.so", "absolute/../relative/./p.so"] {
+        let library = seal(&place.path(way), None).expect("in order");
+        assert_eq!(library.path(), folder.join("p.so"), "{way}");
+    }
+    symlink("round", place.path("round")).expect("linked");
+    let said = place.refusal("round/p.so");
+    assert!(
+        said.starts_with("cannot read the plugin PLACE/round: Too many levels"),
+        "{said}"
+    );
+    let said = place.refusal("inner/p.so/p.so");
+    assert!(
+        said.starts_with("cannot read the plugin PLACE/inner/p.so: Not a directory"),
+        "{said}"
+    );
+}
+
 #[test]
 fn what_is_no_file_is_refused() {
     let place = Place::new();
