@@ -1,9 +1,11 @@
 //! What speaks against moving a vCPU, and that a change of it is seen at the next sample.
 
+use std::fmt::Write;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use globset::Glob;
+use vcpu_policy_api::snapshot::Cpu;
 use vcpu_policy_api::topology::{Distances, uniform_sites};
 
 use super::*;
@@ -59,13 +61,13 @@ impl Course {
         };
         self.budget = snapshot.budget();
         let managed = snapshot.cpus().filter(|cpu| cpu.is_managed());
-        let mut text = managed.map(|cpu| cpu.os_id()).collect::<OsCpuSet>().to_string();
+        let mut text = managed.map(Cpu::os_id).collect::<OsCpuSet>().to_string();
         for domain in snapshot.domains() {
             let unmanaged = if domain.is_managed() { "" } else { "unmanaged" };
-            text += &format!("; {} {unmanaged}", domain.name());
+            write!(text, "; {} {unmanaged}", domain.name()).expect("memory");
             for vcpu in domain.vcpus().map(|ix| snapshot.vcpu(ix)) {
                 let star = if vcpu.is_movable() { "*" } else { "" };
-                text += &format!("[{}{star}]", snapshot.os_ids(vcpu.allowed()));
+                write!(text, "[{}{star}]", snapshot.os_ids(vcpu.allowed())).expect("memory");
             }
         }
         text
