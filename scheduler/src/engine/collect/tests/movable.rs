@@ -209,3 +209,24 @@ fn a_vcpu_that_cannot_be_pinned_is_set_aside() {
     let movable: Vec<usize> = (0..8).map(|_| course.tick().matches('*').count()).collect();
     assert_eq!(movable, [2, 3, 3, 3, 3, 3, 4, 4]);
 }
+
+/// What does not change is not worked out again: what a tick allocates then does not grow with the number of guests.
+#[test]
+fn a_tick_without_changes_allocates_nothing_for_its_guests() {
+    let collect = |course: &mut Course| {
+        course.sample.read_at_ns += SECOND;
+        let collected = course.collector.collect(&course.sample, false, &|_| false);
+        assert!(collected.expect("possible").is_some());
+    };
+    let steady = |guests: u32| {
+        let mut course = Course::new(constrained("0", vec![rule("web-*", None, Some("1-2"))]));
+        for number in 0..guests {
+            let guest = domain(&format!("web-x{number}"), 1, vec![vcpu(0, 0, 0)]);
+            course.sample.domains.push(guest);
+        }
+        course.tick();
+        collect(&mut course);
+        allocation_counter::measure(|| collect(&mut course)).count_total
+    };
+    assert_eq!(steady(0), steady(500));
+}
