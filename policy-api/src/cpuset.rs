@@ -184,6 +184,11 @@ impl<'a, I: Index> BitsRef<'a, I> {
         self.words
     }
 
+    /// The bits without trailing empty words: the same for equal sets.
+    pub(crate) fn significant_words(self) -> &'a [u64] {
+        trimmed(self.words)
+    }
+
     /// Whether `member` is in the set.
     pub fn contains(self, member: I) -> bool {
         let (word, bit) = position(member);

@@ -89,6 +89,12 @@ pub const LOCAL_DISTANCE: u32 = 10;
 /// The distance between two nodes where the host states none: the ACPI convention for "another node".
 pub const REMOTE_DISTANCE: u32 = 20;
 
+/// The most online CPUs of a host: as many as Linux is built for on any architecture. The tables of a host grow with their
+/// square, so that a larger number in a file would ask for gigabytes.
+pub const MAX_CPUS: usize = 8192;
+/// The most NUMA nodes with an online CPU of a host, of which the same is true.
+pub const MAX_NODES: usize = 1024;
+
 /// A host's pCPUs and what they share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Topology {
@@ -113,6 +119,18 @@ pub enum TopologyError {
         /// The kernel's number.
         cpu: OsCpuId,
     },
+    /// More CPUs are online than any kernel knows.
+    #[error("the host has {count} online CPUs; expected {MAX_CPUS} at most")]
+    TooManyCpus {
+        /// How many.
+        count: usize,
+    },
+    /// There are more NUMA nodes than any kernel knows.
+    #[error("the host has {count} NUMA nodes; expected {MAX_NODES} at most")]
+    TooManyNodes {
+        /// How many.
+        count: usize,
+    },
 }
 
 impl Topology {
@@ -121,7 +139,7 @@ impl Topology {
     /// Distances that are not stated are [`LOCAL_DISTANCE`] within a node and [`REMOTE_DISTANCE`] between two.
     ///
     /// # Errors
-    /// If no CPU is online, or one is listed twice.
+    /// If no CPU is online, one is listed twice, or there are more CPUs or nodes than any host has.
     pub fn new(mut sites: Vec<CpuSite>, stated: &Distances) -> Result<Self, TopologyError> {
         sites.sort_by_key(|site| site.os_id);
         if let Some(pair) = sites.windows(2).find(|pair| pair[0].os_id == pair[1].os_id) {
@@ -136,10 +154,18 @@ impl Topology {
         if sites.is_empty() {
             return Err(TopologyError::NoOnlineCpu);
         }
+        if sites.len() > MAX_CPUS {
+            return Err(TopologyError::TooManyCpus { count: sites.len() });
+        }
 
         let mut node_ids: Vec<u32> = sites.iter().map(|site| site.node).collect();
         node_ids.sort_unstable();
         node_ids.dedup();
+        if node_ids.len() > MAX_NODES {
+            return Err(TopologyError::TooManyNodes {
+                count: node_ids.len(),
+            });
+        }
         let mut nodes: Vec<Node> = node_ids
             .iter()
             .map(|&os_id| Node {
@@ -215,7 +241,7 @@ impl Topology {
     /// the threads of a core are neighbours, then come the cores of a cache, and so on.
     ///
     /// # Errors
-    /// If one of the counts is 0.
+    /// If one of the counts is 0, or all together are more than any host has.
     pub fn uniform(nodes: u32, llcs: u32, cores: u32, threads: u32) -> Result<Self, TopologyError> {
         Self::new(uniform_sites(nodes, llcs, cores, threads), &Distances::new())
     }
@@ -377,5 +403,14 @@ mod tests {
             Err(TopologyError::DuplicateCpu { cpu: OsCpuId(3) })
         );
         assert_eq!(Topology::uniform(1, 1, 0, 1), Err(TopologyError::NoOnlineCpu));
+        assert_eq!(
+            Topology::uniform(1, 1, 8193, 1),
+            Err(TopologyError::TooManyCpus { count: 8193 })
+        );
+        assert_eq!(
+            Topology::uniform(1025, 1, 1, 1),
+            Err(TopologyError::TooManyNodes { count: 1025 })
+        );
+        assert!(Topology::uniform(1024, 1, 4, 2).is_ok());
     }
 }

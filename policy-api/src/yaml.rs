@@ -34,6 +34,12 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
             message: "the text begins with a byte order mark; expected UTF-8 without one".to_owned(),
         });
     }
+    if let Some(at) = too_deep(text) {
+        return Err(YamlError {
+            at: Some(at),
+            message: "lists and pairs are nested too deeply here".to_owned(),
+        });
+    }
     serde_yaml::from_str(text).map_err(|error| {
         let at = error
             .location()
@@ -44,9 +50,46 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
             message = message.replace(&format!(" at line {line} column {column}"), "");
             message = message.trim_start_matches('.').to_owned();
         }
-        let message = in_words(&message);
+        let message = elided(&in_words(&message));
         YamlError { at, message }
     })
+}
+
+/// How many brackets may be open at a time. The library itself follows 128, but takes a time that grows with the square of
+/// what it does not follow; brackets in words and remarks, which need no partner, are counted here too.
+const MOST_OPEN: usize = 1000;
+
+/// Where a text opens more brackets than may be open.
+fn too_deep(text: &str) -> Option<(usize, usize)> {
+    let mut open: usize = 0;
+    for (line, content) in (1..).zip(text.lines()) {
+        for (column, character) in (1..).zip(content.chars()) {
+            match character {
+                '[' | '{' => open += 1,
+                ']' | '}' => open = open.saturating_sub(1),
+                _ => {}
+            }
+            if open > MOST_OPEN {
+                return Some((line, column));
+            }
+        }
+    }
+    None
+}
+
+/// The most characters of a message, and how many of those are its end, which says what was expected.
+const LONGEST_MESSAGE: usize = 600;
+const LONGEST_END: usize = 250;
+
+/// A message about an input without the middle of what it quotes, if that is very long.
+pub fn elided(message: &str) -> String {
+    let count = message.chars().count();
+    if count <= LONGEST_MESSAGE {
+        return message.to_owned();
+    }
+    let begin = message.chars().take(LONGEST_MESSAGE - LONGEST_END - 1);
+    let end = message.chars().skip(count - LONGEST_END);
+    begin.chain(['…']).chain(end).collect()
 }
 
 /// Names the types of a programming language, and the library's peculiarities, in words that everybody knows.
@@ -83,6 +126,35 @@ pub fn write<T: Serialize>(value: &T) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As deep as the library goes, it is the library that says so; beyond, it is not even asked.
+    #[test]
+    fn deep_nesting_is_refused() {
+        let nested = |depth: usize| read::<Value>(&format!("\n a: {}", "[".repeat(depth))).expect_err("deep");
+        assert_eq!(
+            nested(500_000).to_string(),
+            "line 2, column 1005: lists and pairs are nested too deeply here"
+        );
+        assert!(!nested(1000).message.contains("too deeply"));
+        assert!(read::<Value>(&format!("{}{}", "[".repeat(100), "]".repeat(100))).is_ok());
+    }
+
+    #[test]
+    fn long_messages_lose_their_middle() {
+        assert_eq!(elided("short"), "short");
+        let quoted = "é".repeat(100_000);
+        let error = read::<Vec<u32>>(&format!("[{quoted}]")).expect_err("no number");
+        assert_eq!(error.message.chars().count(), LONGEST_MESSAGE);
+        assert!(
+            error.message.starts_with("[0]: invalid type: string \"éé"),
+            "{error}"
+        );
+        assert!(
+            error
+                .message
+                .ends_with("éé\", expected a whole number from 0 to 4294967295")
+        );
+    }
 
     #[test]
     fn errors_say_where() {

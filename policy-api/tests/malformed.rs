@@ -119,6 +119,15 @@ const CASES: &[(&str, &str)] = &[
         "vCPU numbers that do not ascend",
         "interval: 5s\ntopology: {cpus: 2}\ndomains:\n  - name: a\n    vcpus:\n      - {number: 3, load: 1.0}\n      - {number: 3, load: 1.0}\n",
     ),
+    ("a slot beyond all", with_vcpu!("load: 1.0, slot: 1048576")),
+    (
+        "a slot of two vCPUs",
+        "interval: 5s\ntopology: {cpus: 2}\ndomains:\n  - name: a\n    vcpus: [{load: 1.0, slot: 3}, {load: 1.0}]\n  - {name: b, vcpus: [{load: 1.0}, {load: 1.0, slot: 3}]}\n",
+    ),
+    (
+        "a slot that a vCPU without one has by its place",
+        "interval: 5s\ntopology: {cpus: 2}\ndomains:\n  - name: a\n    vcpus: [{load: 1.0, slot: 1}, {load: 1.0}]\n",
+    ),
     (
         "a domain twice",
         "interval: 5s\ntopology: {cpus: 2}\ndomains:\n  - {name: a, vcpus: []}\n  - {name: a, vcpus: []}\n",
@@ -154,6 +163,8 @@ const CASES: &[(&str, &str)] = &[
         "more CPUs than can be counted",
         with_topology!("{nodes: 4000000000, llcs-per-node: 4000000000, cores-per-llc: 4000000000}"),
     ),
+    ("more CPUs than any host has", with_topology!("{cpus: 8193}")),
+    ("more nodes than any host has", with_topology!("{nodes: 1025}")),
     ("CPUs in both forms", with_topology!("{cpus: 4, nodes: 1}")),
     ("a CPU twice", with_topology!("{cpus: [{cpu: 3}, {cpu: 3}]}")),
     (

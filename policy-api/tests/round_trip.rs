@@ -140,7 +140,7 @@ prop_compose! {
                     affinity: affinity.as_ref(),
                     allowed: allowed.as_ref(),
                     movable: vcpu.movable,
-                    slot: vcpu.slot.unwrap_or(slot),
+                    slot: vcpu.slot.map_or(slot, |far| 1000 * (far + 1) + slot),
                     born: vcpu.born,
                     load: vcpu.load,
                     wait: vcpu.wait,

@@ -21,7 +21,7 @@ use crate::cpuset::MAX_OS_CPU;
 use crate::ids::{Index, NodeIx, OsCpuId};
 use crate::snapshot::Snapshot;
 use crate::topology::{
-    CpuSite, Distances, FULL_CAPACITY, LOCAL_DISTANCE, REMOTE_DISTANCE, Topology, TopologyError,
+    CpuSite, Distances, FULL_CAPACITY, LOCAL_DISTANCE, MAX_CPUS, REMOTE_DISTANCE, Topology, TopologyError,
     uniform_sites,
 };
 
@@ -186,10 +186,13 @@ impl TryFrom<Fields> for HostShape {
         if total == 0 {
             return Err("the host has no CPU; expected one or more".to_owned());
         }
-        if total > u64::from(MAX_OS_CPU) + 1 {
+        if matches!(shape.cpus, Some(Cpus::List(_))) && total > u64::from(MAX_OS_CPU) + 1 {
             return Err(format!(
                 "the host has CPUs beyond number {MAX_OS_CPU}, the largest supported one"
             ));
+        }
+        if !matches!(shape.cpus, Some(Cpus::List(_))) && total > MAX_CPUS as u64 {
+            return Err(format!("the host has too many CPUs; expected {MAX_CPUS} at most"));
         }
         shape.check_list()?;
         shape.check_distances()?;
@@ -202,7 +205,7 @@ impl HostShape {
     /// The host itself.
     ///
     /// # Errors
-    /// If no CPU is online, or one is listed twice.
+    /// If no CPU is online, one is listed twice, or there are more than any host has.
     pub fn topology(&self) -> Result<Topology, TopologyError> {
         Topology::new(self.sites(), &self.stated_distances())
     }

@@ -4,7 +4,7 @@ use super::form::{Document, VcpuDocument};
 use super::{AllowedCpus, DocumentError, Percent, uuid_from_name};
 use crate::cpuset::{CpuSet, OsCpuSet};
 use crate::ids::{CpuIx, NodeIx, OsCpuId};
-use crate::snapshot::{DomainEntry, Moment, SnapshotBlock, SnapshotBuilder, VcpuEntry};
+use crate::snapshot::{DomainEntry, MAX_SLOTS, Moment, SnapshotBlock, SnapshotBuilder, VcpuEntry};
 use crate::topology::Topology;
 use crate::yaml;
 
@@ -37,7 +37,8 @@ pub fn read(text: &str) -> Result<SnapshotBlock, DocumentError> {
             builder.background(ix, load);
         }
     }
-    let mut slot = 0;
+    let mut place = 0;
+    let mut slots = std::collections::BTreeSet::new();
     let mut identities = std::collections::BTreeSet::new();
     for (at, domain) in document.domains.iter().enumerate() {
         let path = format!("domains[{at}]");
@@ -75,17 +76,33 @@ pub fn read(text: &str) -> Result<SnapshotBlock, DocumentError> {
                 ));
             }
             next_number = number.saturating_add(1);
+            let slot = vcpu.slot.unwrap_or(place);
+            place += 1;
+            check_slot(&path, slot, slots.insert(slot))?;
             host.write_vcpu(&mut builder, &path, domain.managed, vcpu, number, slot)?;
-            slot += 1;
         }
     }
     Ok(SnapshotBlock::from(builder.finish()?))
 }
 
+/// Policies keep what they remember of a vCPU at its slot, in a list: no two share one, and none is far out.
+fn check_slot(path: &str, slot: u32, is_free: bool) -> Result<(), DocumentError> {
+    let path = format!("{path}.slot");
+    if slot >= MAX_SLOTS {
+        let problem = format!("{slot} is too large; expected 0 to {}", MAX_SLOTS - 1);
+        return Err(value(&path, problem));
+    }
+    if !is_free {
+        let problem = format!("an earlier vCPU has slot {slot}; expected one of its own");
+        return Err(value(&path, problem));
+    }
+    Ok(())
+}
+
 fn value(path: &str, problem: impl Into<String>) -> DocumentError {
     DocumentError::Value {
         path: path.to_owned(),
-        problem: problem.into(),
+        problem: yaml::elided(&problem.into()),
     }
 }
 
@@ -116,7 +133,7 @@ impl<'a> Host<'a> {
         domain_is_managed: bool,
         vcpu: &VcpuDocument,
         number: u32,
-        default_slot: u32,
+        slot: u32,
     ) -> Result<(), DocumentError> {
         let affinity = match &vcpu.affinity {
             None => self.managed.clone(),
@@ -145,7 +162,7 @@ impl<'a> Host<'a> {
             affinity: affinity.as_ref(),
             allowed: allowed.as_ref(),
             movable: vcpu.movable.unwrap_or(by_the_rules),
-            slot: vcpu.slot.unwrap_or(default_slot),
+            slot,
             born: vcpu.born,
             load: vcpu.load.map(Percent::get),
             wait: vcpu.wait.map(Percent::get),

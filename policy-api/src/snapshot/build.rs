@@ -1,7 +1,8 @@
 //! Writing a snapshot's block.
 //!
 //! In go a [`Topology`], a [`Moment`], and then, in the host's order, each domain followed by its vCPUs. Out comes the
-//! checked view over a block that the builder owns and uses again, so that the steady state does not allocate.
+//! checked view over a block that the builder owns and uses again, so that the steady state allocates for the few CPU sets
+//! that differ and for nothing else.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use super::rows::{
     self, CoreRow, CpuRow, DomainRow, Header, LlcRow, NodeRow, TableRef, TextRef, VcpuRow, flags,
 };
 use super::{Snapshot, SnapshotError};
-use crate::cpuset::{CpuSet, CpuSetRef};
+use crate::cpuset::CpuSetRef;
 use crate::ids::{CpuIx, Index, NodeIx, indexes};
 use crate::topology::Topology;
 
@@ -264,8 +265,8 @@ impl SnapshotBuilder {
 struct SetArena {
     width: usize,
     words: Vec<u64>,
-    /// Reference (index + 1) by set.
-    known: BTreeMap<CpuSet, u32>,
+    /// Reference (index + 1) by the words of a set, so that one can be looked up without a copy.
+    known: BTreeMap<Vec<u64>, u32>,
     /// The reference given out last: neighbours mostly have the same set.
     last: u32,
 }
@@ -286,14 +287,17 @@ impl SetArena {
                 return self.last;
             }
         }
-        let next = count(self.known.len() + 1);
-        let (words, width) = (&mut self.words, self.width);
-        self.last = *self.known.entry(set.to_owned()).or_insert_with(|| {
-            let end = words.len() + width;
-            words.extend(set.words().iter().take(width));
-            words.resize(end, 0);
-            next
-        });
+        let key = set.significant_words();
+        self.last = if let Some(&known) = self.known.get(key) {
+            known
+        } else {
+            let new = count(self.known.len() + 1);
+            let end = self.words.len() + self.width;
+            self.words.extend(key.iter().take(self.width));
+            self.words.resize(end, 0);
+            self.known.insert(key.to_vec(), new);
+            new
+        };
         self.last
     }
 }

@@ -6,7 +6,7 @@
 use thiserror::Error;
 
 use super::rows::{self, HEADER_FIRST_SIZE, Header, MAGIC, Row, Rows, TableRef};
-use super::{Snapshot, measure};
+use super::{MAX_SLOTS, Snapshot, measure};
 
 /// Why a block of memory is not a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -240,6 +240,7 @@ fn check_vcpus(snapshot: &Snapshot<'_>) -> Result<(), SnapshotError> {
                     ("cpu", row.cpu == 0 || within(row.cpu, cpus)),
                     ("affinity", within(row.affinity, sets)),
                     ("allowed", within(row.allowed, sets)),
+                    ("slot", row.slot < MAX_SLOTS),
                     ("load", percent(row.load)),
                     ("wait", percent(row.wait)),
                 ],

@@ -175,7 +175,8 @@ impl<'a> Vcpu<'a> {
     }
 
     /// A dense number that stays the vCPU's own for its lifetime, so that a policy can keep state in a `Vec`. It is
-    /// given to another vCPU, if ever, only after a tick in which nobody had it: compare [`Vcpu::born`].
+    /// given to another vCPU, if ever, only after a tick in which nobody had it: compare [`Vcpu::born`]. Below
+    /// [`MAX_SLOTS`](super::MAX_SLOTS).
     pub fn slot(&self) -> usize {
         self.row.slot as usize
     }

@@ -35,12 +35,12 @@ fn find<'a>(sample: &'a Sample, wanted: &str) -> Result<&'a DomainSample, Failur
         sample.domains.iter().find(|domain| domain.uuid.0 == uuid)
     };
     named.or_else(by_uuid).ok_or_else(|| {
-        let names: Vec<&str> = sample.domains.iter().map(|domain| &*domain.name).collect();
-        Failure::Caller(match names.len() {
+        let running: Vec<&str> = sample.domains.iter().map(|domain| &*domain.name).collect();
+        Failure::Caller(match running.len() {
             0 => anyhow!("no domain \"{wanted}\" is running; the host runs none"),
             _ => anyhow!(
                 "no domain \"{wanted}\" is running{}",
-                did_you_mean(closest(wanted, &names).copied())
+                did_you_mean(closest(wanted, &running).copied())
             ),
         })
     })

@@ -8,7 +8,8 @@
 //! - No 60 seconds hold more attempts than the limit a minute; an attempt is 60 seconds old when it no longer counts.
 //! - Two attempts on a vCPU are a cooldown apart.
 //! - The budget of a tick is above none of the limits.
-//! - A clock that starts again (the host was opened anew) makes limits last longer, never shorter.
+//! - A clock that starts again (the host was opened anew) makes limits last longer, never shorter, and not for long: what was
+//!   tried before counts as tried when it started.
 //! - What is remembered is bounded: the ticks of the last minute that had attempts, and of each vCPU that is there its
 //!   last attempt, as long as it cools.
 

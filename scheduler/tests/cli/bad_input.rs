@@ -15,7 +15,7 @@ fn check(name: &str, arguments: &[&str]) {
 }
 
 /// The same for a file with this content, which the command is given as FILE.
-fn check_file(name: &str, content: &str, arguments: &[&str]) {
+fn check_file(name: &str, content: impl AsRef<[u8]>, arguments: &[&str]) {
     let folder = tempfile::tempdir_in(root().join("target")).expect("a folder");
     let path = folder.path().join("FILE");
     std::fs::write(&path, content).expect("written");
@@ -88,6 +88,13 @@ fn files() {
         "interval: 5s\ntopology: {cpus: 2}\ndomains:\n  - name: a\n    vcpus:\n      - {cpu: 7, load: 1}\n",
         &["decide", "FILE"],
     );
+    check_file("scenario_that_is_no_text", b"name: \xff\n", &["simulate", "FILE"]);
+    check_file(
+        "snapshot_that_is_no_text",
+        b"interval: 5s\0\xc3",
+        &["decide", "FILE"],
+    );
+    check_file("snapshot_with_a_zero", "interval: 5s\0", &["decide", "FILE"]);
     check_file(
         "snapshot_bad_yaml",
         "interval: 5s\ntopology: [\n",

@@ -3,11 +3,10 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::Digest;
 use vcpu_policy_api::plan::Plan;
 use vcpu_policy_api::policy::{Decide, PolicyError};
 use vcpu_policy_api::testing::Host;
@@ -15,7 +14,7 @@ use vcpu_scheduler::engine::daemon::chain;
 use vcpu_scheduler::plugin::conformance;
 use vcpu_scheduler::plugin::registry::{Isolation, Plugin, Registry, RegistryError};
 use vcpu_scheduler::plugin::supervised::{IN_A_ROW, Order, Supervised, Terms};
-use vcpu_scheduler::plugin::trust::Sha256;
+use vcpu_scheduler::plugin::trust::{self, Sha256};
 
 use crate::broken::library;
 use crate::harness::{compile, include, root, rust_library, scratch};
@@ -30,8 +29,8 @@ fn terms() -> Terms {
     }
 }
 
-/// The policies of a copy of a file, in a folder that nobody else may write.
-fn registry_with(library: &Path, sha256: Option<Sha256>) -> Result<Registry, RegistryError> {
+/// Does something with a copy of a file, in a folder that nobody else may write.
+fn with_copy<T>(library: &Path, act: impl FnOnce(PathBuf) -> T) -> T {
     let private = Permissions::from_mode(0o700);
     let folder = tempfile::Builder::new().permissions(private).tempdir();
     let folder = folder.expect("a folder");
@@ -39,7 +38,12 @@ fn registry_with(library: &Path, sha256: Option<Sha256>) -> Result<Registry, Reg
     std::fs::write(&path, std::fs::read(library).expect("a library")).expect("written");
     // Whatever the umask: a file that a group may write is not loaded.
     std::fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("permitted");
-    Registry::new(&[Plugin { path, sha256 }], Isolation::Process, terms())
+    act(path)
+}
+
+fn registry_with(library: &Path, sha256: Option<Sha256>) -> Result<Registry, RegistryError> {
+    let new = |path| Registry::new(&[Plugin { path, sha256 }], Isolation::Process, terms());
+    with_copy(library, new)
 }
 
 fn registry(library: &Path) -> Result<Registry, RegistryError> {
@@ -137,9 +141,8 @@ fn tables_of_garbage_end_their_process_alone() {
 #[test]
 fn a_hash_that_was_stated_is_looked_at_before_anything_is_loaded() {
     let good = library("isolated-hashed", "");
-    let digest = sha2::Sha256::digest(std::fs::read(&good).expect("a library"));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let hash: Sha256 = hex.parse().expect("a hash");
+    let sealed = with_copy(&good, |path| trust::seal(&path, None));
+    let hash = sealed.expect("in order").sha256();
     let other: Sha256 = "0".repeat(64).parse().expect("a hash");
     let with = |hash| registry_with(&good, Some(hash));
     assert!(with(hash).is_ok_and(|registry| registry.find("still").is_ok()));
@@ -154,7 +157,10 @@ fn a_hash_that_was_stated_is_looked_at_before_anything_is_loaded() {
 
 fn panics(options: &str) -> Result<Supervised, PolicyError> {
     let order = Order {
-        library: sealed(rust_library("vcpu_policy_unruly"), None).expect("in order"),
+        library: with_copy(rust_library("vcpu_policy_unruly"), |path| {
+            trust::seal(&path, None)
+        })
+        .expect("in order"),
         policy: "panics".to_owned(),
         options: options.to_owned(),
     };

@@ -7,7 +7,7 @@
 //! - **Busy** passes: the next tick is the retry, [`PATIENCE`] times in a row. A domain that is busy for longer (a long
 //!   migration, a hung monitor) makes every call wait, so from then on the vCPU is set aside too, more gently: 2 ticks, then
 //!   4, up to 64.
-//! - A pin that comes about ends both rows. Each failure of the other kind leaves a row as it is.
+//! - A pin that comes about ends both rows. A failure of the other kind leaves a row as it is, and the longer time holds.
 
 /// For how many ticks a vCPU is set aside after the host refused to pin it for the first time.
 const FIRST_AFTER_REFUSAL: u64 = 8;
@@ -47,7 +47,8 @@ impl Aside {
     pub(super) fn busy(&mut self, tick: u64) {
         self.busy = self.busy.saturating_add(1);
         if let Some(beyond) = self.busy.checked_sub(PATIENCE + 1) {
-            self.until = tick + (FIRST_AFTER_BUSY << beyond.min(BUSY_DOUBLINGS));
+            let until = tick + (FIRST_AFTER_BUSY << beyond.min(BUSY_DOUBLINGS));
+            self.until = self.until.max(until);
         }
     }
 
@@ -100,6 +101,10 @@ mod tests {
             aside.busy(tick);
             aside.refused(tick);
         }
+        assert!(
+            aside.holds(5 + 128),
+            "what refusals have come to holds, busy or not"
+        );
         aside.forgive();
         aside.refused(1000);
         assert!(aside.holds(1008) && !aside.holds(1009));

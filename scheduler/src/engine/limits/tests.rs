@@ -76,6 +76,28 @@ fn other_limits_count_what_was_tried_before() {
     assert!(limiter.is_cooling(&vcpu(0)));
 }
 
+/// What was tried by the old clock counts as tried when the new one began, however far on the old one was.
+#[test]
+fn a_clock_that_starts_again_does_not_stop_everything() {
+    let mut limiter = Limiter::new(limits(None, Some(1), 90));
+    limiter.begin_tick(seconds(1_000_000));
+    limiter.attempt(vcpu(0));
+    for (at, budget, cooling) in [
+        (5, 0, true),
+        (64, 0, true),
+        (65, 1, true),
+        (94, 1, true),
+        (95, 1, false),
+    ] {
+        limiter.begin_tick(seconds(at));
+        assert_eq!(
+            (limiter.budget(), limiter.is_cooling(&vcpu(0))),
+            (Some(budget), cooling),
+            "at {at} s"
+        );
+    }
+}
+
 #[test]
 fn what_is_over_or_gone_is_forgotten() {
     let mut limiter = Limiter::new(limits(Some(100), None, 30));

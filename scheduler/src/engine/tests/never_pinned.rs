@@ -6,9 +6,9 @@
 
 use globset::Glob;
 use proptest::prelude::*;
-use vcpu_policy_api::cpuset::OsCpuSet;
+use vcpu_policy_api::cpuset::{CpuSet, OsCpuSet};
 use vcpu_policy_api::ids::{CpuIx, Index, OsCpuId};
-use vcpu_policy_api::snapshot::Snapshot;
+use vcpu_policy_api::snapshot::{Cpu, Snapshot};
 
 use super::*;
 use crate::engine::apply::apply;
@@ -25,13 +25,13 @@ struct Wild;
 
 impl Decide for Wild {
     fn decide(&mut self, snapshot: &Snapshot<'_>, plan: &mut Plan) -> Result<(), PolicyError> {
-        let all: vcpu_policy_api::cpuset::CpuSet = snapshot.cpus().map(|cpu| cpu.ix()).collect();
+        let all: CpuSet = snapshot.cpus().map(Cpu::ix).collect();
         for vcpu in snapshot.vcpus() {
             plan.pin(vcpu.ix(), all.as_ref(), "wild", 0.0);
             let first = vcpu.ix().index() + usize::try_from(snapshot.tick()).unwrap_or(0);
             for step in 0..snapshot.cpus().len() {
                 let cpu = CpuIx::from_index((first + step) % snapshot.cpus().len()).expect("a row");
-                let one: vcpu_policy_api::cpuset::CpuSet = [cpu].into_iter().collect();
+                let one: CpuSet = [cpu].into_iter().collect();
                 plan.pin(vcpu.ix(), one.as_ref(), "wild", 0.0);
             }
         }

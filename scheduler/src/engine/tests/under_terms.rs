@@ -71,6 +71,31 @@ fn rate() {
     insta::assert_snapshot!(check("rate", limited(limits)));
 }
 
+/// Pins that fail are attempts as well: of the guests that are busy all the time, two are tried in each minute.
+#[test]
+fn failures_count() {
+    let scenario = "{host: {cpus: 4}, interval: 10s, domains: [{name: vm, count: 8, pin: 0, load: 12}], events: [{at: 1, fail: {call: pin, ticks: 30}}]}";
+    let scenario = Scenario::parse(scenario, "busy", Path::new("")).expect("valid");
+    let terms = limited(Limits {
+        moves_per_minute: NonZeroU32::new(2),
+        ..Limits::default()
+    });
+    let policy = vcpu_policies::find("stddev").expect("there");
+    let mut engine = Engine::new(make(policy), terms).expect("made");
+    let setting = Setting {
+        policy: "stddev".to_owned(),
+        ticks: 14,
+        threshold: 5.0,
+    };
+    let mut failed = Vec::new();
+    let run = simulate(&mut SimulatedHost::new(scenario), &mut engine, &setting, |tick| {
+        failed.push(tick.remarks.len());
+        Ok::<(), Infallible>(())
+    });
+    assert!(run.is_ok_and(|report| report.pins == 0));
+    assert_eq!(failed, [1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1]);
+}
+
 /// CPU 1 is emptied of all but db and quiet, which nobody may move; CPUs 0 and 5 stay empty.
 #[test]
 fn rules() {

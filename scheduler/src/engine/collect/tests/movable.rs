@@ -1,9 +1,11 @@
 //! What speaks against moving a vCPU, and that a change of it is seen at the next sample.
 
+use std::fmt::Write;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use globset::Glob;
+use vcpu_policy_api::snapshot::Cpu;
 use vcpu_policy_api::topology::{Distances, uniform_sites};
 
 use super::*;
@@ -60,13 +62,13 @@ impl Course {
         };
         self.budget = snapshot.budget();
         let managed = snapshot.cpus().filter(|cpu| cpu.is_managed());
-        let mut text = managed.map(|cpu| cpu.os_id()).collect::<OsCpuSet>().to_string();
+        let mut text = managed.map(Cpu::os_id).collect::<OsCpuSet>().to_string();
         for domain in snapshot.domains() {
             let unmanaged = if domain.is_managed() { "" } else { "unmanaged" };
-            text += &format!("; {} {unmanaged}", domain.name());
+            write!(text, "; {} {unmanaged}", domain.name()).expect("memory");
             for vcpu in domain.vcpus().map(|ix| snapshot.vcpu(ix)) {
                 let star = if vcpu.is_movable() { "*" } else { "" };
-                text += &format!("[{}{star}]", snapshot.os_ids(vcpu.allowed()));
+                write!(text, "[{}{star}]", snapshot.os_ids(vcpu.allowed())).expect("memory");
             }
         }
         text
@@ -207,4 +209,25 @@ fn a_vcpu_that_cannot_be_pinned_is_set_aside() {
     assert_eq!(course.tick(), "0-3; web-1 [0-3][0-3*]; db-1 [0-3][0-3*]");
     let movable: Vec<usize> = (0..8).map(|_| course.tick().matches('*').count()).collect();
     assert_eq!(movable, [2, 3, 3, 3, 3, 3, 4, 4]);
+}
+
+/// What does not change is not worked out again: what a tick allocates then does not grow with the number of guests.
+#[test]
+fn a_tick_without_changes_allocates_nothing_for_its_guests() {
+    let collect = |course: &mut Course| {
+        course.sample.read_at_ns += SECOND;
+        let collected = course.collector.collect(&course.sample, false, &|_| false);
+        assert!(collected.expect("possible").is_some());
+    };
+    let steady = |guests: u32| {
+        let mut course = Course::new(constrained("0", vec![rule("web-*", None, Some("1-2"))]));
+        for number in 0..guests {
+            let guest = domain(&format!("web-x{number}"), 1, vec![vcpu(0, 0, 0)]);
+            course.sample.domains.push(guest);
+        }
+        course.tick();
+        collect(&mut course);
+        allocation_counter::measure(|| collect(&mut course)).count_total
+    };
+    assert_eq!(steady(0), steady(500));
 }

@@ -1,5 +1,7 @@
 //! Capabilities of real kinds of machines (`testdata/hosts`), of impossible ones, and of broken ones.
 
+mod malformed;
+
 use std::error::Error;
 use std::fmt::Write;
 use std::fs;

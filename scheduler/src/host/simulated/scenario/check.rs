@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::topology::Topology;
+use vcpu_policy_api::yaml;
 
 use super::event::{Action, DomainFault, FaultKind};
 use super::load::{Load, TraceRow, TraceRows};
@@ -347,6 +348,6 @@ pub(crate) fn present_cpus(topology: &Topology) -> OsCpuSet {
 fn value(path: &str, problem: impl Into<String>) -> ScenarioError {
     ScenarioError::Value {
         path: path.to_owned(),
-        problem: problem.into(),
+        problem: yaml::elided(&problem.into()),
     }
 }
