@@ -10,7 +10,8 @@ use crate::harness::{GuestSpec, PrivateLibvirt, wait_for};
 const PROMISED: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_secs(1);
 
-fn signal(name: &str, pid: u32) {
+/// Sends a signal to a process of ours.
+pub(crate) fn signal(name: &str, pid: u32) {
     let status = Command::new("kill")
         .args([format!("-{name}"), pid.to_string()])
         .status()
