@@ -42,8 +42,9 @@ bench: ## Run the benchmarks
 header: ## Make the C header of plugins anew, after a change to what it is made of
 	UPDATE_HEADER=1 $(CARGO) test -p vcpu-policy-api --all-features --test header
 
-valgrind: ## Run the tests of the plugin interface under valgrind, which has to be installed
+valgrind: ## Run the tests of the plugin interface and of the live host under valgrind, which has to be installed
 	@scripts/valgrind-abi
+	@scripts/valgrind-libvirt
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -4,9 +4,11 @@
 //! a chosen share of the time, runs the scheduler against it, and looks from outside at what became of the guests'
 //! threads: with virsh, and in the kernel's own affinity masks. Needs libvirt, QEMU and binutils, but no root.
 
+mod changes;
 mod daemon;
 mod harness;
 mod harness_promises;
+mod host;
 mod manual;
 mod permission;
 mod plugins;

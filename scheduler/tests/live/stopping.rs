@@ -10,6 +10,7 @@ use crate::harness::{GuestSpec, PrivateLibvirt, wait_for};
 const PROMISED: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_secs(1);
 
+/// Sends a signal to a process of ours.
 pub(crate) fn signal(name: &str, pid: u32) {
     let status = Command::new("kill")
         .args([format!("-{name}"), pid.to_string()])

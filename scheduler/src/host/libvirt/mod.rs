@@ -7,7 +7,8 @@
 //!
 //! - A domain that vanishes while it is being read is left out, as is one that cannot be understood, which is said
 //!   once. Neither costs the rest of the sample.
-//! - Pins are live only. A vCPU is pinned through the handle that the last sample found, so pinning looks nothing up.
+//! - Pins are live only. Just before one it is made sure that the domain is still in the run that the last sample showed:
+//!   nothing that was meant for one run reaches the next. (libvirt has no call that does both at once.)
 //! - An instance is libvirt's id of the running domain. Ids repeat across daemons; an incarnation does not.
 //! - A keepsake is live metadata of the domain. One that cannot be understood is never replaced.
 //! - What a call to a daemon that hangs comes to is known within half a minute: the connection is lost.
@@ -55,7 +56,9 @@ use self::guests::{Guests, Through};
 use self::isolated::isolated;
 pub use self::metadata::MetadataError;
 pub use self::process::is_local;
-use super::{DomainKey, DomainSample, Host, HostError, HostIdentity, Keepsake, PinError, Sample, VcpuKey};
+use super::{
+    DomainKey, DomainSample, Host, HostError, HostIdentity, Instance, Keepsake, PinError, Sample, VcpuKey,
+};
 
 /// What a connection is allowed to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +80,11 @@ pub struct LibvirtHost {
     uuid: Option<Uuid>,
     guests: Guests,
 }
+
+/// What is done with one domain, as errors name it.
+const PIN: &str = "pin a vCPU on";
+const READ_AFFINITY: &str = "read an affinity on";
+const KEEP: &str = "keep something in a domain of";
 
 /// The kind of metadata that is an XML element, as the crate wants it.
 const METADATA_ELEMENT: i32 = virt_sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
@@ -194,6 +202,17 @@ impl LibvirtHost {
             .ok_or(PinError::Gone)
     }
 
+    /// Makes sure that what is asked for now reaches the run that is known, and not a later one of the same domain: libvirt
+    /// finds a domain by its UUID, and has no call that names a run.
+    fn still_runs(&self, operation: &str, guest: &Guest) -> Result<(), PinError> {
+        let uuid = Uuid::from_bytes(guest.uuid.0);
+        match self.connection.lookup_domain_by_uuid(uuid) {
+            Ok(now) if now.id().map(|id| Instance(u64::from(id))) == Some(guest.instance) => Ok(()),
+            Ok(_) => Err(PinError::Gone),
+            Err(error) => Err(self.act_failed(operation, guest, None, error.into())),
+        }
+    }
+
     /// The error of a call that has nothing to do with one domain.
     fn failed(&self, operation: &str, error: LibvirtError) -> HostError {
         error.while_doing(format!("cannot {operation} {}", self.uri), &self.connection)
@@ -267,21 +286,26 @@ impl Host for LibvirtHost {
                 source: Box::new(refusal),
             });
         }
+        self.still_runs(PIN, guest)?;
         let map = ffi::map_of(cpus, self.cpu_bound());
         guest
             .domain
             .pin_vcpu(vcpu.number, &map)
-            .map_err(|error| self.act_failed("pin a vCPU on", guest, Some(vcpu.number), error.into()))
+            .map_err(|error| self.act_failed(PIN, guest, Some(vcpu.number), error.into()))
     }
 
     fn affinity(&mut self, vcpu: &VcpuKey) -> Result<OsCpuSet, PinError> {
         let (bound, map) = (self.cpu_bound(), self.map.as_ref());
         let guest = self.running(&vcpu.domain_key())?;
         let (subject, source) = (guest.subject(), &guest.source);
+        // Threads are those of the run that is known.
+        if !matches!(source, Source::Threads(_)) {
+            self.still_runs(READ_AFFINITY, guest)?;
+        }
         match Counters::affinity(&subject, source, vcpu.number, bound, map) {
             Ok(affinity) => affinity.ok_or(PinError::Gone),
             Err(AffinityError::Libvirt(error)) => {
-                Err(self.act_failed("read an affinity on", guest, Some(vcpu.number), error))
+                Err(self.act_failed(READ_AFFINITY, guest, Some(vcpu.number), error))
             }
             Err(error) => Err(PinError::Refused {
                 source: Box::new(error),
@@ -300,6 +324,7 @@ impl Host for LibvirtHost {
         let element = element.map_err(|error| PinError::Refused {
             source: Box::new(error),
         })?;
+        self.still_runs(KEEP, guest)?;
         let done = guest.domain.set_metadata(
             METADATA_ELEMENT,
             element.as_deref(),
@@ -316,7 +341,7 @@ impl Host for LibvirtHost {
                     source: Box::new(error),
                 });
             }
-            Err(error) => return Err(self.act_failed("keep something in a domain of", guest, None, error)),
+            Err(error) => return Err(self.act_failed(KEEP, guest, None, error)),
         }
         if let Some(guest) = self.guests.get_mut(domain.uuid) {
             guest.keepsake = Ok(keepsake.map(|keepsake| Arc::new(keepsake.clone())));

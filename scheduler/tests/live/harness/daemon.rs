@@ -15,6 +15,8 @@ use std::time::Duration;
 use super::sandbox::Sandbox;
 use super::wait_for;
 
+/// The folder of the sandbox with the only QEMU that the daemon finds.
+const EMULATORS: &str = "emulators";
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
 /// A libvirt daemon of our own. Dropping it ends the daemon and its guests and removes their files.
@@ -33,27 +35,27 @@ impl PrivateLibvirt {
         sandbox.write("config/libvirt/qemu.conf", "stdio_handler = \"file\"\n");
         sandbox.write("config/libvirt/libvirtd.conf", "log_outputs = \"3:stderr\"\n");
         // libvirt questions every QEMU that it finds, one for each architecture: let it find one.
-        let emulators = sandbox.create_folder("emulators");
+        let emulators = sandbox.create_folder(EMULATORS);
         let qemu = "qemu-system-x86_64";
         symlink(sandbox.place_of(qemu), emulators.join(qemu)).expect("link to QEMU");
-        let log = fs::File::create(sandbox.folder().join("libvirtd.log")).expect("create the daemon's log");
-        let daemon = sandbox
-            .installed(sandbox.place_of("libvirtd"))
-            .env("PATH", emulators)
-            // The reaper tells by this path that the process is ours.
-            .arg("--pid-file")
-            .arg(sandbox.folder().join("libvirtd.pid"))
-            // Should we be killed before that file is written: end when there has been no client and no guest
-            // for 2 minutes.
-            .args(["--timeout", "120"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("start libvirtd");
+        let daemon = spawn(&sandbox);
         let mut libvirt = Self { daemon, sandbox };
         libvirt.wait_until_ready();
         libvirt
+    }
+
+    /// Ends the daemon at once, without a chance to say anything to anybody. Its guests live on.
+    pub(crate) fn kill_daemon(&mut self) {
+        self.daemon.kill().expect("kill the daemon");
+        self.daemon.wait().expect("the daemon is ours");
+    }
+
+    /// Starts a daemon again where one was killed, and returns when it answers. It may find its guests a little later.
+    pub(crate) fn start_daemon(&mut self) {
+        // The socket of the one before would look like an answer.
+        let _ = fs::remove_file(self.socket());
+        self.daemon = spawn(&self.sandbox);
+        self.wait_until_ready();
     }
 
     fn wait_until_ready(&mut self) {
@@ -125,6 +127,29 @@ impl PrivateLibvirt {
         let log = fs::read_to_string(self.folder().join("libvirtd.log")).unwrap_or_default();
         format!("libvirtd's log:\n{log}")
     }
+}
+
+/// Starts a daemon in the sandbox.
+fn spawn(sandbox: &Sandbox) -> Child {
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(sandbox.folder().join("libvirtd.log"))
+        .expect("create the daemon's log");
+    sandbox
+        .installed(sandbox.place_of("libvirtd"))
+        .env("PATH", sandbox.folder().join(EMULATORS))
+        // The reaper tells by this path that the process is ours.
+        .arg("--pid-file")
+        .arg(sandbox.folder().join("libvirtd.pid"))
+        // Should we be killed before that file is written: end when there has been no client and no guest
+        // for 2 minutes.
+        .args(["--timeout", "120"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("start libvirtd")
 }
 
 impl Drop for PrivateLibvirt {

@@ -1,0 +1,80 @@
+//! What changes on the host while the daemon runs: it follows, and says nothing that would alarm anybody.
+
+use std::time::Duration;
+
+use crate::daemon::Running;
+use crate::harness::{GuestSpec, PrivateLibvirt, cpus, wait_for};
+
+/// A sixth of a CPU, in ticks of 18.
+const SIXTH: u8 = 3;
+const TIMER_HZ: u32 = 90;
+const SOON: Duration = Duration::from_secs(60);
+
+fn calm(running: &Running) {
+    let log = running.log();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn a_stored_pin_that_is_edited_binds_from_the_next_ticks_on() {
+    let libvirt = PrivateLibvirt::start();
+    for name in ["a", "b"] {
+        libvirt.run(
+            &GuestSpec::new(name, &[SIXTH])
+                .ticks_per_second(TIMER_HZ)
+                .cpuset("0"),
+        );
+    }
+    let running = Running::start(&libvirt, &[]);
+    running.wait_for_log("tick=3\n", 1);
+    assert!(!running.log().contains(" pinned "), "{}", running.log());
+    // No event tells of this one.
+    libvirt.virsh(&["vcpupin", "b", "0", "0-1", "--config"]);
+    let ticks = || running.log().matches("tick=").count();
+    let edited = ticks();
+    running.wait_for_log(" pinned ", 1);
+    // Counted in ticks, a busy machine makes no difference. A wait for a safety net would be sixty of them.
+    let waited = ticks() - edited;
+    assert!(waited <= 10, "{waited} ticks\n{}", running.log());
+    assert_eq!(libvirt.kernel_mask("b", 0), cpus("1"));
+    assert_eq!(libvirt.kernel_mask("a", 0), cpus("0"));
+    calm(&running);
+}
+
+#[test]
+fn what_guests_go_through_makes_no_noise() {
+    let libvirt = PrivateLibvirt::start();
+    libvirt.run(&GuestSpec::new("a", &[0, 0]).spare_vcpus(1));
+    libvirt.run(&GuestSpec::new("b", &[0]));
+    let running = Running::start(&libvirt, &[]);
+    running.wait_for_log("tick=1\n", 1);
+    let ticks = || running.log().matches("tick=").count();
+    for step in [
+        &["suspend", "a"][..],
+        &["resume", "a"],
+        &["reset", "a"],
+        &["setvcpus", "a", "3", "--live"],
+        &["managedsave", "a"],
+        &["start", "a"],
+        &["destroy", "b"],
+        &["domrename", "b", "c"],
+        &["start", "c"],
+        &[
+            "metadata",
+            "c",
+            "--uri",
+            "urn:vcpu-scheduler:placement:1",
+            "--key",
+            "vs",
+            "--set",
+            "<placement manage='yes'/>",
+        ],
+        &["undefine", "c"],
+        &["destroy", "c"],
+    ] {
+        libvirt.virsh(step);
+        let begun = ticks();
+        wait_for("two more ticks", SOON, || (ticks() >= begun + 2).then_some(()));
+    }
+    calm(&running);
+}
