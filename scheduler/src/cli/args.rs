@@ -352,11 +352,10 @@ impl SimulateArgs {
 }
 
 impl DecideArgs {
-    /// Where the configuration comes from, without a policy: there may be several.
+    /// Where the configuration comes from, without policies and their options: there may be several.
     pub(super) fn sources(&self) -> Result<Sources, Failure> {
         let mut flags = Layer {
             deadline: self.deadline,
-            options: self.options.said(),
             ..Layer::default()
         };
         self.plugins.say(&mut flags)?;
@@ -388,14 +387,15 @@ impl ConnectArgs {
 impl PolicyArgs {
     fn say(&self, flags: &mut Layer) -> Result<(), Failure> {
         flags.policy.clone_from(&self.policy);
-        flags.options = self.options.said();
+        flags.options = (!self.options.pairs.is_empty()).then(|| self.options.given());
         self.plugins.say(flags)
     }
 }
 
 impl OptionArgs {
-    fn said(&self) -> Option<PolicyOptions> {
-        (!self.pairs.is_empty()).then(|| PolicyOptions::from_pairs(&self.pairs))
+    /// The options.
+    pub(super) fn given(&self) -> PolicyOptions {
+        PolicyOptions::from_pairs(&self.pairs)
     }
 }
 

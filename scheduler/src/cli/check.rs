@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use anyhow::Context;
 use vcpu_policy_api::options;
 
 use super::Failure;
@@ -20,9 +19,7 @@ pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Fail
     let registry = registry(&effective, Supervision::of_daemon(&effective, None))?;
     let chosen = Chosen::new(&registry, &effective)?;
     // Only the policy itself knows which values of its options it accepts.
-    chosen.maker()()
-        .with_context(|| format!("policy {} cannot be made", chosen.name()))
-        .map_err(Failure::caller)?;
+    drop(chosen.make()?);
     let offer = &chosen.entry.offer;
     let given = effective.options.text();
     let complete = options::complete(&offer.name, &offer.defaults, &given).map_err(Failure::caller)?;

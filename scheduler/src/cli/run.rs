@@ -12,10 +12,10 @@ use vcpu_policy_api::explain::Explanation;
 use super::Failure;
 use super::args::RunArgs;
 use super::policy::{Chosen, Supervision, registry};
+use crate::engine::Decision;
 use crate::engine::daemon::{self, DaemonError, Settings};
 use crate::engine::stop::Stop;
 use crate::engine::verify::NamedRejection;
-use crate::engine::{Decision, Engine};
 use crate::host::libvirt::{Access, LibvirtHost};
 use crate::host::watched::{Open, Watched};
 use crate::host::{Host, HostError};
@@ -26,7 +26,7 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
     let registry = registry(&effective, Supervision::of_daemon(&effective, Some(stop.clone())))?;
     let chosen = Chosen::new(&registry, &effective)?;
     let terms = effective.terms(0);
-    let mut engine = Engine::new(chosen.maker(), terms).map_err(Failure::caller)?;
+    let mut engine = chosen.engine(terms)?;
     let access = if args.dry_run {
         Access::ReadOnly
     } else {
