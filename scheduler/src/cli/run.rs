@@ -36,6 +36,7 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
     info!(
         uri,
         interval = %humantime::format_duration(effective.interval.get()),
+        config = effective.file.as_ref().map(|file| tracing::field::display(file.display())),
         dry_run = args.dry_run,
         "policy {} {}: {}",
         chosen.entry.offer.name,
