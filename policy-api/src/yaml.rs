@@ -41,10 +41,19 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
         });
     }
     serde_yaml::from_str(text).map_err(|error| {
-        let at = error
+        let mut at = error
             .location()
             .map(|location| (location.line(), location.column()));
         let mut message = error.to_string();
+        // Of a character that no text may hold, the library states the byte.
+        if let Some((problem, byte)) = message.split_once(" at position ")
+            && let Some(before) = byte.parse().ok().and_then(|byte| text.get(..byte))
+        {
+            let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+            let column = before[line_start..].chars().count() + 1;
+            at = Some((before.matches('\n').count() + 1, column));
+            message = problem.to_owned();
+        }
         // The library ends most messages with the place, which is told apart here.
         if let Some((line, column)) = at {
             message = message.replace(&format!(" at line {line} column {column}"), "");
@@ -105,6 +114,10 @@ fn in_words(message: &str) -> String {
         ("invalid type: unit value", "invalid type: nothing"),
         ("` as u128", "`"),
         ("` as i128", "`"),
+        (
+            "found character that cannot start any token, while scanning for the next token",
+            "a character that nothing can begin with, such as a tab; expected spaces, or quotes around the word",
+        ),
         (
             "deserializing from YAML containing more than one document is not supported",
             "more than one YAML document; expected one",

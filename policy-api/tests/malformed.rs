@@ -60,6 +60,14 @@ const CASES: &[(&str, &str)] = &[
     ),
     ("a tab", "interval: 5s\ntopology:\n\tcpus: 2\ndomains: []\n"),
     (
+        "a byte order mark",
+        "\u{feff}interval: 5s\ntopology: {cpus: 2}\ndomains: []\n",
+    ),
+    (
+        "a control character",
+        "interval: 5s\ntopology: {cpus: 2}\ndomains: [{name: \"é\u{1}\", vcpus: []}]\n",
+    ),
+    (
         "an unclosed brace",
         "interval: 5s\ntopology: {cpus: 2\ndomains: []\n",
     ),

@@ -223,7 +223,7 @@ impl HostShape {
     }
 
     /// The shape of a snapshot's host, in the shortest form that says all.
-    pub(super) fn of(snapshot: &Snapshot<'_>) -> Self {
+    pub fn of(snapshot: &Snapshot<'_>) -> Self {
         let nodes: Vec<NodeIx> = snapshot.nodes().map(|node| node.ix()).collect();
         let list: Vec<CpuDocument> = snapshot
             .cpus()

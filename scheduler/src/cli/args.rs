@@ -56,10 +56,11 @@ pub(super) enum Command {
     Release(ReleaseArgs),
     /// List the policies that can be chosen: name, origin, version, options with their defaults
     Policies(PoliciesArgs),
-    /// Check the configuration and print what is in force
+    /// Check the configuration and print what is in force, for the host or for one domain
     ///
     /// Takes the file and the flags of `run`, loads the plugins, and checks the policy and its options. What is printed is a
-    /// configuration file that gives the same; comments say where each value comes from.
+    /// configuration file that gives the same; comments say where each value comes from. With a domain, it is what that
+    /// configuration, the domain's definition and its metadata come to, read from libvirt.
     Check(CheckArgs),
 }
 
@@ -241,6 +242,9 @@ pub(super) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
+    /// Show for this running domain, by name or UUID, where each vCPU may be pinned, and because of which rule
+    #[arg(conflicts_with = "schema")]
+    pub(super) domain: Option<String>,
     #[command(flatten)]
     pub(super) settings: SettingsArgs,
     /// Print the JSON schema of the configuration file instead, for editors
@@ -378,11 +382,10 @@ impl SimulateArgs {
 }
 
 impl DecideArgs {
-    /// Where the configuration comes from, without a policy: there may be several.
+    /// Where the configuration comes from, without policies and their options: there may be several.
     pub(super) fn sources(&self) -> Result<Sources, Failure> {
         let mut flags = Layer {
             deadline: self.deadline,
-            options: self.options.said(),
             ..Layer::default()
         };
         self.plugins.say(&mut flags)?;
@@ -414,14 +417,15 @@ impl ConnectArgs {
 impl PolicyArgs {
     fn say(&self, flags: &mut Layer) -> Result<(), Failure> {
         flags.policy.clone_from(&self.policy);
-        flags.options = self.options.said();
+        flags.options = (!self.options.pairs.is_empty()).then(|| self.options.given());
         self.plugins.say(flags)
     }
 }
 
 impl OptionArgs {
-    fn said(&self) -> Option<PolicyOptions> {
-        (!self.pairs.is_empty()).then(|| PolicyOptions::from_pairs(&self.pairs))
+    /// The options.
+    pub(super) fn given(&self) -> PolicyOptions {
+        PolicyOptions::from_pairs(&self.pairs)
     }
 }
 

@@ -1,14 +1,18 @@
-//! `check`: whether a configuration can be used, and what would be in force.
+//! `check`: whether a configuration can be used, and what would be in force: all of it, or for one domain.
 
 use std::io::Write;
 
-use anyhow::Context;
 use vcpu_policy_api::options;
 
 use super::Failure;
 use super::args::CheckArgs;
+use super::placement::check_domain;
 use super::policy::{Chosen, Supervision, registry};
+use super::run::open_libvirt;
+use super::signals::Signals;
 use crate::config::{self, PolicyOptions};
+use crate::host::libvirt::Access;
+use crate::host::watched::Watched;
 
 pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Failure> {
     if args.schema {
@@ -20,13 +24,17 @@ pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Fail
     let registry = registry(&effective, Supervision::of_daemon(&effective, None))?;
     let chosen = Chosen::new(&registry, &effective)?;
     // Only the policy itself knows which values of its options it accepts.
-    chosen.maker()()
-        .with_context(|| format!("policy {} cannot be made", chosen.name()))
-        .map_err(Failure::caller)?;
+    drop(chosen.make()?);
     let offer = &chosen.entry.offer;
     let given = effective.options.text();
     let complete = options::complete(&offer.name, &offer.defaults, &given).map_err(Failure::caller)?;
     effective.options = PolicyOptions::from_text(&complete.yaml);
+    if let Some(domain) = &args.domain {
+        let stop = Signals::handle(None)?.stop;
+        let open = open_libvirt(&effective.connect, Access::ReadOnly);
+        let mut host = Watched::open(open, stop, effective.call_timeout.get()).map_err(Failure::world)?;
+        return check_domain(&mut host, &effective.constraints(), domain, output);
+    }
     output.write_all(effective.to_yaml().as_bytes())?;
     Ok(())
 }

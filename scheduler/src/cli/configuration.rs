@@ -7,9 +7,11 @@ use tracing::{error, info, warn};
 use super::Failure;
 use super::policy::{Chosen, Supervision, registry};
 use crate::config::{self, Effective, Sources, TakesHold};
-use crate::engine::MakePolicy;
+use crate::engine::Engine;
 use crate::engine::daemon::{Renewal, Settings};
 use crate::engine::stop::Stop;
+use crate::engine::terms::Terms;
+use crate::plugin::registry::Registry;
 
 /// The keys by which a policy is made.
 const OF_THE_POLICY: [&str; 6] = [
@@ -39,11 +41,12 @@ impl Configuration {
         })
     }
 
-    /// Loads the plugins and finds the policy that was chosen.
-    pub(super) fn make_policy(&mut self, stop: &Stop) -> Result<MakePolicy, Failure> {
-        let (make_policy, policy) = chosen(&self.effective, stop)?;
-        self.policy = policy;
-        Ok(make_policy)
+    /// Loads the plugins, and an engine with the policy that is chosen.
+    pub(super) fn engine(&mut self, terms: Terms, stop: &Stop) -> Result<Engine, Failure> {
+        let registry = load(&self.effective, stop)?;
+        let chosen = Chosen::new(&registry, &self.effective)?;
+        self.policy = introduction(&chosen);
+        chosen.engine(terms)
     }
 
     /// Says what is going to happen to the guests.
@@ -51,6 +54,7 @@ impl Configuration {
         info!(
             uri = self.effective.connect.as_str(),
             interval = %humantime::format_duration(settings.interval),
+            config = self.effective.file.as_ref().map(|file| tracing::field::display(file.display())),
             dry_run = settings.dry_run,
             "{}",
             self.policy
@@ -79,10 +83,13 @@ impl Configuration {
         // Where plugins run changes with a restart alone.
         new.isolation = self.effective.isolation;
         let make_policy = if changed.iter().any(is_of_policy) {
-            let (make_policy, policy) = chosen(&new, stop)?;
-            info!("{policy}");
-            self.policy = policy;
-            Some(make_policy)
+            let registry = load(&new, stop)?;
+            let chosen = Chosen::new(&registry, &new)?;
+            // Whether it takes its options shows when it is made; until then the old one stays.
+            drop(chosen.make()?);
+            self.policy = introduction(&chosen);
+            info!("{}", self.policy);
+            Some(chosen.maker())
         } else {
             None
         };
@@ -109,11 +116,13 @@ impl Configuration {
     }
 }
 
-/// The policy that a configuration chooses, and what it says of itself.
-fn chosen(effective: &Effective, stop: &Stop) -> Result<(MakePolicy, String), Failure> {
-    let registry = registry(effective, Supervision::of_daemon(effective, Some(stop.clone())))?;
-    let chosen = Chosen::new(&registry, effective)?;
+/// Every policy that a configuration gives to choose from.
+fn load(effective: &Effective, stop: &Stop) -> Result<Registry, Failure> {
+    registry(effective, Supervision::of_daemon(effective, Some(stop.clone())))
+}
+
+/// What a policy says of itself.
+fn introduction(chosen: &Chosen<'_>) -> String {
     let offer = &chosen.entry.offer;
-    let policy = format!("policy {} {}: {}", offer.name, offer.version, offer.summary);
-    Ok((chosen.maker(), policy))
+    format!("policy {} {}: {}", offer.name, offer.version, offer.summary)
 }

@@ -14,6 +14,7 @@ use super::Failure;
 use super::args::{DecideArgs, Format};
 use super::policy::{Chosen, Supervision, registry};
 use crate::engine::verify::{NamedRejection, named, verify};
+use crate::evaluate::bound::bound;
 
 /// One policy's decision, as `--format json` prints it.
 #[derive(Debug, Serialize)]
@@ -33,19 +34,22 @@ struct Stddev {
 }
 
 pub(super) fn decide(args: &DecideArgs, output: &mut dyn Write) -> Result<(), Failure> {
-    let sources = args.sources()?;
-    let effective = sources.read().map_err(Failure::caller)?;
+    let effective = args.sources()?.read().map_err(Failure::caller)?;
     let registry = registry(&effective, Supervision::unhurried(&effective))?;
     let policies = match args.policies.as_slice() {
         [] => std::slice::from_ref(&effective.policy),
         named => named,
     };
-    let policies = Chosen::several(&registry, policies, &sources)?;
-    let block = read(&args.snapshot)?;
+    let policies = Chosen::several(&registry, policies, &args.options.given(), &effective)?;
+    let mut block = read(&args.snapshot)?;
+    if args.config.is_some() {
+        block =
+            bound(&block.view(), &effective.constraints(), effective.limits()).map_err(Failure::caller)?;
+    }
     let snapshot = block.view();
     let mut reports = Vec::new();
     for (at, chosen) in policies.iter().enumerate() {
-        let mut policy = chosen.maker()().map_err(Failure::caller)?;
+        let mut policy = chosen.make()?;
         let mut plan = Plan::new();
         policy
             .decide(&snapshot, &mut plan)

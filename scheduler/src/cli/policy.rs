@@ -1,15 +1,17 @@
 //! From policies' names, plugins and options in the configuration to policies.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing::warn;
 use vcpu_policies::BuiltIn;
 use vcpu_policy_api::options;
+use vcpu_policy_api::policy::{Decide, PolicyError};
 
 use super::Failure;
-use crate::config::{Effective, LONGEST_DEADLINE, PolicyName, Sources, Time};
-use crate::engine::MakePolicy;
+use crate::config::{self, Effective, LONGEST_DEADLINE, PolicyName, PolicyOptions, Time, Value};
 use crate::engine::stop::Stop;
+use crate::engine::{Engine, MakePolicy};
 use crate::plugin::program;
 use crate::plugin::registry::{Entry, Origin, Plugin, Registry};
 use crate::plugin::supervised::Terms;
@@ -66,20 +68,22 @@ pub(super) fn registry(effective: &Effective, supervision: Supervision) -> Resul
     Registry::new(&plugins, effective.isolation, terms).map_err(Failure::caller)
 }
 
-/// A policy that exists, with options that it accepts.
+/// A policy that exists, with options.
 #[derive(Debug, Clone)]
 pub(super) struct Chosen<'a> {
     registry: &'a Registry,
     pub(super) entry: &'a Entry,
-    options: String,
+    options: PolicyOptions,
+    /// The file that states options, to be named if they are refused.
+    options_of: Option<PathBuf>,
 }
 
 impl<'a> Chosen<'a> {
     /// The policy of this configuration.
     pub(super) fn new(registry: &'a Registry, effective: &Effective) -> Result<Self, Failure> {
-        let entry = registry
-            .find(effective.policy.as_str())
-            .map_err(Failure::caller)?;
+        let found = registry.find(effective.policy.as_str());
+        let entry =
+            found.map_err(|error| refused(stating(effective, "policy.name"), "policy.name", error))?;
         if entry.origin == Origin::BuiltIn {
             for other in registry
                 .entries()
@@ -95,15 +99,18 @@ impl<'a> Chosen<'a> {
         Ok(Self {
             registry,
             entry,
-            options: effective.options.text(),
+            options: effective.options.clone(),
+            options_of: stating(effective, "policy.options").map(Path::to_owned),
         })
     }
 
-    /// Several policies, each with those of the options that it has; an option that none has is refused by the first.
+    /// Several policies, each with those of the options given that it has, over what the configuration says for it; an
+    /// option that none has is refused by the first.
     pub(super) fn several(
         registry: &'a Registry,
         names: &[PolicyName],
-        sources: &Sources,
+        given: &PolicyOptions,
+        effective: &Effective,
     ) -> Result<Vec<Self>, Failure> {
         let entries = names
             .iter()
@@ -116,28 +123,66 @@ impl<'a> Chosen<'a> {
         };
         let each = entries.iter().zip(names).map(|(entry, name)| {
             let has = |key: &str| none_has(key) || options::has(&entry.offer.defaults, key);
-            let mut sources = sources.clone();
-            sources.flags.policy = Some(name.clone());
-            sources.flags.options = sources.flags.options.map(|options| options.only(has));
-            let effective = sources.read().map_err(Failure::caller)?;
-            Self::new(registry, &effective)
+            let mut of_this = effective.clone();
+            let said = std::mem::take(&mut of_this.options);
+            let said = if *name == effective.policy {
+                said
+            } else {
+                PolicyOptions::default()
+            };
+            of_this.options = given.only(has).over(said);
+            of_this.policy = name.clone();
+            Self::new(registry, &of_this)
         });
         each.collect()
+    }
+
+    /// The policy itself.
+    pub(super) fn make(&self) -> Result<Box<dyn Decide>, Failure> {
+        self.maker()().map_err(|error| self.refused(error))
+    }
+
+    /// An engine with the policy.
+    pub(super) fn engine(&self, terms: crate::engine::terms::Terms) -> Result<Engine, Failure> {
+        Engine::new(self.maker(), terms).map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: PolicyError) -> Failure {
+        refused(self.options_of.as_deref(), "policy.options", error)
     }
 
     pub(super) fn name(&self) -> &'a str {
         &self.entry.offer.name
     }
 
+    /// Makes the policy, as often as it is asked to.
     pub(super) fn maker(&self) -> MakePolicy {
-        self.registry.maker(self.entry, self.options.clone())
+        self.registry.maker(self.entry, self.options.text())
     }
 
     /// The standard deviation up to which a host counts as balanced, percent of a pCPU.
     pub(super) fn threshold(&self) -> f64 {
-        let stated = [&self.options, &self.entry.offer.defaults]
-            .into_iter()
+        let stated = [self.options.text(), self.entry.offer.defaults.clone()]
+            .iter()
             .find_map(|text| options::number(text, "threshold"));
         stated.unwrap_or(USUAL_THRESHOLD)
     }
+}
+
+/// The file of the configuration, if it is what states this key.
+fn stating<'a>(effective: &'a Effective, path: &str) -> Option<&'a Path> {
+    let by_file = matches!(
+        effective.origin(path),
+        config::Origin::File | config::Origin::FlagAndFile
+    );
+    effective.file.as_deref().filter(|_| by_file)
+}
+
+/// A key that is in order, with a value that the policies do not accept.
+fn refused(file: Option<&Path>, path: &str, error: impl Into<anyhow::Error>) -> Failure {
+    let error = error.into();
+    Failure::Caller(match file {
+        Some(file) => error.context(format!("cannot use the configuration {}: {path}", file.display())),
+        None => error,
+    })
 }

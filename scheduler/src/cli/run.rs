@@ -14,9 +14,9 @@ use super::restore;
 use super::signals::Signals;
 use super::state::{State, read_only_ledger};
 use crate::config::{OnExit, Uri};
+use crate::engine::Decision;
 use crate::engine::daemon::{self, Settings, Surroundings, chain};
 use crate::engine::verify::NamedRejection;
-use crate::engine::{Decision, Engine};
 use crate::host::libvirt::{Access, LibvirtHost};
 use crate::host::watched::{Open, Watched};
 use crate::host::{Host, HostError, HostIdentity};
@@ -32,10 +32,7 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         dry_run: args.dry_run,
     };
     let terms = configuration.effective.terms(0);
-    let made = configuration
-        .make_policy(&signals.stop)
-        .and_then(|make_policy| Engine::new(make_policy, terms).map_err(Failure::caller));
-    let mut engine = match made {
+    let mut engine = match configuration.engine(terms, &signals.stop) {
         // Whatever it says, nobody waits for a plugin any more.
         Err(_) if signals.stop.is_requested() => return Ok(()),
         engine => engine?,

@@ -8,7 +8,6 @@ use super::Failure;
 use super::args::{Format, SimulateArgs};
 use super::policy::{Chosen, Supervision, registry};
 use super::table::TickTable;
-use crate::engine::Engine;
 use crate::engine::terms::Terms;
 use crate::evaluate::simulation::{Setting, cpu_numbers, simulate as run};
 use crate::host::simulated::{Scenario, SimulatedHost};
@@ -26,7 +25,7 @@ pub(super) fn simulate(args: &SimulateArgs, output: &mut dyn Write) -> Result<()
             ..Terms::default()
         },
     };
-    let mut engine = Engine::new(chosen.maker(), terms).map_err(Failure::caller)?;
+    let mut engine = chosen.engine(terms)?;
     let setting = Setting {
         policy: chosen.name().to_owned(),
         ticks: args.ticks.unwrap_or(u64::from(scenario.ticks())),

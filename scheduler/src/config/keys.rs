@@ -4,6 +4,7 @@
 //! and which changes a running daemon can follow. `docs/configuration.md` is held against it by a test.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::de::MapAccess;
 use vcpu_policy_api::yaml;
@@ -166,6 +167,8 @@ macro_rules! keys {
             $(#[doc = $meaning] pub $field: keys!(@type $kind $type),)*
             /// Where each value comes from.
             pub origins: Origins,
+            /// The file that was read, if one was.
+            pub file: Option<PathBuf>,
         }
 
         impl Layers {
@@ -184,6 +187,7 @@ macro_rules! keys {
                 Effective {
                     $($field: keys!(@value $kind $field, $unsaid),)*
                     origins,
+                    file: None,
                 }
             }
         }
@@ -307,6 +311,11 @@ impl<'de> Fields<'de> for Group<'_> {
         let mut known: Vec<&str> = below.filter_map(|rest| rest.split('.').next()).collect();
         known.dedup();
         known
+    }
+
+    fn elsewhere(&self, name: &str) -> Option<&'static str> {
+        let named = |path: &str| path.rsplit('.').next() == Some(name);
+        KEYS.iter().map(|key| key.path).find(|path| named(path))
     }
 
     fn read<A: MapAccess<'de>>(&mut self, key: &'static str, map: &mut A) -> Result<(), A::Error> {

@@ -154,7 +154,8 @@ impl Sources {
             source,
         })?;
         let layer = parse(&bytes).map_err(content)?;
-        let effective = self.with(layer);
+        let mut effective = self.with(layer);
+        effective.file = Some(file.clone());
         cross_check::check(&effective).map_err(content)?;
         Ok(effective)
     }

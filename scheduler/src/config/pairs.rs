@@ -15,6 +15,10 @@ pub(super) trait Fields<'de> {
     fn expected(&self) -> String;
     /// The keys that there are.
     fn known(&self) -> Vec<&'static str>;
+    /// The path of the key that is called so elsewhere.
+    fn elsewhere(&self, _key: &str) -> Option<&'static str> {
+        None
+    }
     /// Reads the value of a known key.
     fn read<A: MapAccess<'de>>(&mut self, key: &'static str, map: &mut A) -> Result<(), A::Error>;
 }
@@ -51,6 +55,7 @@ impl<'de, F: Fields<'de>> Visitor<'de> for Pairs<F> {
         while let Some(key) = map.next_key_seed(Key {
             known: &known,
             seen: &seen,
+            elsewhere: &|key| self.0.elsewhere(key),
         })? {
             seen.push(key);
             self.0.read(key, &mut map)?;
@@ -63,6 +68,7 @@ impl<'de, F: Fields<'de>> Visitor<'de> for Pairs<F> {
 struct Key<'a> {
     known: &'a [&'static str],
     seen: &'a [&'static str],
+    elsewhere: &'a dyn Fn(&str) -> Option<&'static str>,
 }
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
@@ -83,7 +89,7 @@ impl Visitor<'_> for Key<'_> {
         let Some(&known) = self.known.iter().find(|known| **known == key) else {
             return Err(E::custom(format_args!(
                 "there is no key {key:?} here{}; expected {}",
-                did_you_mean(closest(key, self.known).copied()),
+                did_you_mean((self.elsewhere)(key).or_else(|| closest(key, self.known).copied())),
                 self.known.join(", ")
             )));
         };

@@ -275,7 +275,10 @@ fn damage_never_does_more_than_to_be_told() {
                     .expect(&text);
                 let has_place = match error {
                     ContentError::NotUtf8 { .. } => place.starts_with("line "),
-                    ContentError::Yaml(error) => error.at.is_some() && place.starts_with("line "),
+                    ContentError::Yaml(YamlError { at: None, message }) => {
+                        message.starts_with("more than one")
+                    }
+                    ContentError::Yaml(_) => place.starts_with("line "),
                     ContentError::Value { path, .. } => place.starts_with(&path) && !path.is_empty(),
                     ContentError::TooLong => false,
                 };

@@ -13,7 +13,7 @@ use serde::de::{DeserializeSeed, Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use vcpu_policies::BuiltIn;
-use vcpu_policy_api::cpuset::OsCpuSet;
+use vcpu_policy_api::cpuset::{CpuListError, OsCpuSet};
 use vcpu_policy_api::document::Interval;
 use vcpu_policy_api::yaml;
 
@@ -349,9 +349,10 @@ impl Text for ReservedCpus {
         if text == "none" {
             return Ok(Self::default());
         }
-        text.parse()
-            .map(Self)
-            .map_err(|error| format!("{error}, or none"))
+        text.parse().map(Self).map_err(|error| match error {
+            CpuListError::Malformed { .. } | CpuListError::Empty => format!("{error}, or none"),
+            error => error.to_string(),
+        })
     }
 
     fn text(&self) -> String {
@@ -378,8 +379,7 @@ impl Text for OsCpuSet {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse()
-            .map_err(|error: vcpu_policy_api::cpuset::CpuListError| error.to_string())
+        text.parse().map_err(|error: CpuListError| error.to_string())
     }
 
     fn text(&self) -> String {
@@ -440,7 +440,7 @@ impl Text for AbsolutePath {
     fn parse(text: &str) -> Result<Self, String> {
         if !Path::new(text).is_absolute() || text.contains('\0') {
             return Err(format!(
-                "{text:?} is not an absolute path; expected one, such as /etc/vcpu-scheduler"
+                "{text:?} is not an absolute path; expected one, which begins with /"
             ));
         }
         Ok(Self(text.into()))

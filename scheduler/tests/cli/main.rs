@@ -1,6 +1,7 @@
 //! The real binary, as a user or a script meets it: what it prints, and its exit status.
 
 mod bad_input;
+mod configuration;
 mod documentation;
 mod scenarios;
 
@@ -51,7 +52,7 @@ fn transcript(arguments: &[&str]) -> String {
 
 #[test]
 fn every_subcommand_explains_itself() {
-    for command in ["run", "simulate", "snapshot", "decide", "policies"] {
+    for command in ["run", "simulate", "snapshot", "decide", "policies", "check"] {
         let output = run(&[command, "--help"]);
         assert!(
             output.status.success() && text(&output.stdout).contains("Usage:"),
