@@ -36,6 +36,15 @@ pub enum TrustError {
         #[source]
         source: io::Error,
     },
+    /// A folder on the way to it is not there, or may not be read.
+    #[error("cannot read the plugin's folder {}", path.display())]
+    UnreadableFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
     /// A path of the configuration that means something else in each working directory.
     #[error("the plugin {} is not an absolute path", path.display())]
     NotAbsolute {

@@ -88,7 +88,7 @@ fn check_folder(folder: BorrowedFd<'_>, path: &Path) -> Result<(), TrustError> {
 }
 
 fn unreadable(path: &Path, error: Errno) -> TrustError {
-    TrustError::Unreadable {
+    TrustError::UnreadableFolder {
         path: path.to_owned(),
         source: error.into(),
     }
