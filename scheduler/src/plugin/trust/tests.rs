@@ -173,12 +173,12 @@ fn a_way_through_links_ends_where_the_kernels_would() {
     symlink("round", place.path("round")).expect("linked");
     let said = place.refusal("round/p.so");
     assert!(
-        said.starts_with("cannot read the plugin PLACE/round: Too many levels"),
+        said.starts_with("cannot read the plugin's folder PLACE/round: Too many levels"),
         "{said}"
     );
     let said = place.refusal("inner/p.so/p.so");
     assert!(
-        said.starts_with("cannot read the plugin PLACE/inner/p.so: Not a directory"),
+        said.starts_with("cannot read the plugin's folder PLACE/inner/p.so: Not a directory"),
         "{said}"
     );
 }
