@@ -8,13 +8,6 @@ mod check;
 mod configuration;
 mod decide;
 mod logging;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the check subcommand, which uses it, comes with the configuration"
-    )
-)]
 mod placement;
 mod policies;
 mod policy;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,6 +45,12 @@ impl Quiet {
     }
 }
 
+impl DerefMut for Quiet {
+    fn deref_mut(&mut self) -> &mut PrivateLibvirt {
+        &mut self.libvirt
+    }
+}
+
 impl Deref for Quiet {
     type Target = PrivateLibvirt;
 
@@ -75,8 +81,12 @@ impl Running {
         } else {
             &["--interval", "1s"]
         };
-        let all = [&["run", "-v"], interval, arguments].concat();
-        let mut child = scheduler(libvirt, &all)
+        Self::start_as(libvirt, &[&["run", "-v"], interval, arguments].concat())
+    }
+
+    /// The same with just these arguments.
+    pub(crate) fn start_as(libvirt: &PrivateLibvirt, arguments: &[&str]) -> Self {
+        let mut child = scheduler(libvirt, arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

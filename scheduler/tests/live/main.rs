@@ -5,6 +5,8 @@
 //! threads: with virsh, and in the kernel's own affinity masks. Needs libvirt, QEMU and binutils, but no root.
 
 mod changes;
+mod configuration;
+mod connection;
 mod daemon;
 mod harness;
 mod harness_promises;
@@ -13,4 +15,5 @@ mod manual;
 mod permission;
 mod plugins;
 mod restore;
+mod soak;
 mod stopping;

@@ -12,11 +12,11 @@ use crate::harness::{GuestSpec, PrivateLibvirt, cpus, wait_for};
 use crate::stopping::signal;
 
 /// Enough of an interval to measure, and short enough for many of them.
-const BUSY: [&str; 4] = ["--interval", "100ms", "-o", "threshold=0.5"];
+pub(crate) const BUSY: [&str; 4] = ["--interval", "100ms", "-o", "threshold=0.5"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Guests with affinities of all kinds: none, a stored one, and live ones.
-fn run_guests(libvirt: &PrivateLibvirt) {
+pub(crate) fn run_guests(libvirt: &PrivateLibvirt) {
     libvirt.run(&GuestSpec::new("free", &[9, 4]).ticks_per_second(90));
     libvirt.run(&GuestSpec::new("stored", &[6]).ticks_per_second(90).cpuset("0-1"));
     libvirt.run(&GuestSpec::new("live", &[7, 3]).ticks_per_second(90));
@@ -25,9 +25,9 @@ fn run_guests(libvirt: &PrivateLibvirt) {
 }
 
 /// Every vCPU's affinity, by the kernel and by libvirt.
-type Found = BTreeMap<String, (BTreeSet<u32>, String)>;
+pub(crate) type Found = BTreeMap<String, (BTreeSet<u32>, String)>;
 
-fn found(libvirt: &PrivateLibvirt) -> Found {
+pub(crate) fn found(libvirt: &PrivateLibvirt) -> Found {
     let mut found = Found::new();
     for (name, vcpus) in [("free", 2), ("stored", 1), ("live", 2)] {
         for vcpu in 0..vcpus {
@@ -52,16 +52,16 @@ fn carried(libvirt: &PrivateLibvirt) -> bool {
 }
 
 #[track_caller]
-fn assert_as_before(libvirt: &PrivateLibvirt, before: &Found, what: &str) {
+pub(crate) fn assert_as_before(libvirt: &PrivateLibvirt, before: &Found, what: &str) {
     assert_eq!(&found(libvirt), before, "{what}");
     assert!(!carried(libvirt), "{what}");
 }
 
-fn wait_for_pins(running: &Running, count: usize) {
+pub(crate) fn wait_for_pins(running: &Running, count: usize) {
     running.wait_for_log(" pinned ", count);
 }
 
-fn end(running: &mut Running, with: &str) -> Option<i32> {
+pub(crate) fn end(running: &mut Running, with: &str) -> Option<i32> {
     signal(with, running.child.id());
     let status = wait_for("the daemon to end", PATIENCE, || {
         running.child.try_wait().expect("waited for")

@@ -1,0 +1,86 @@
+//! Memory and open files stay flat while guests come and go.
+//!
+//! A minute in the tests; `SOAK_SECONDS` makes it longer.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::daemon::{Quiet, Running};
+use crate::harness::{GuestSpec, cpus};
+use crate::restore::{BUSY, end};
+
+/// How much memory may grow between the first third of the run and its end: what an allocator keeps to itself, and no more.
+const MOST_GROWTH_KIB: u64 = 3 * 1024;
+/// How much it may take in all: a client of libvirt is about 17 MiB before it does anything.
+const MOST_RSS_KIB: u64 = 64 * 1024;
+
+struct Size {
+    rss_kib: u64,
+    files: usize,
+}
+
+fn size(pid: u32) -> Size {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let rss = rss.and_then(|rss| rss.trim().strip_suffix(" kB")?.parse().ok());
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("as its user or root");
+    Size {
+        rss_kib: rss.expect("the kernel says"),
+        files: files.count(),
+    }
+}
+
+#[test]
+fn guests_that_come_and_go_every_second_leave_nothing_behind() {
+    let seconds = std::env::var("SOAK_SECONDS")
+        .ok()
+        .and_then(|seconds| seconds.parse().ok());
+    let lasting = Duration::from_secs(seconds.unwrap_or(60));
+    let libvirt = Quiet::start();
+    libvirt.run(&GuestSpec::new("still", &[6, 3]).ticks_per_second(90));
+    let mut running = Running::start(&libvirt, &BUSY);
+    running.wait_for_log(" pinned ", 1);
+    let pid = running.child.id();
+    let begun = Instant::now();
+    let (mut early, mut rounds) = (None, 0_u32);
+    while begun.elapsed() < lasting {
+        let next = Instant::now() + Duration::from_secs(1);
+        let name = format!("guest-{}", rounds % 3);
+        let spec = GuestSpec::new(&name, &[9]).ticks_per_second(90);
+        libvirt.define(&spec);
+        libvirt.virsh(&["start", &name]);
+        libvirt.pin(&name, 0, "0-1");
+        rounds += 1;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        libvirt.destroy(&name);
+        libvirt.virsh(&["undefine", &name]);
+        if early.is_none() && begun.elapsed() > lasting / 3 {
+            early = Some(size(pid));
+        }
+    }
+    let (early, late) = (early.expect("measured"), size(pid));
+    println!(
+        "{rounds} guests: {} -> {} KiB, {} -> {} files",
+        early.rss_kib, late.rss_kib, early.files, late.files
+    );
+    let log = running.log();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    assert!(late.rss_kib < MOST_RSS_KIB, "{} KiB", late.rss_kib);
+    assert!(
+        late.rss_kib < early.rss_kib + MOST_GROWTH_KIB,
+        "{} -> {} KiB",
+        early.rss_kib,
+        late.rss_kib
+    );
+    assert!(
+        late.files <= early.files + 2,
+        "{} -> {} files",
+        early.files,
+        late.files
+    );
+    assert_eq!(end(&mut running, "TERM"), Some(0), "{}", running.log());
+    for vcpu in 0..2 {
+        assert_eq!(libvirt.kernel_mask("still", vcpu), cpus("0-1"));
+    }
+}
