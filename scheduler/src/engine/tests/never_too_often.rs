@@ -66,11 +66,11 @@ proptest! {
             engine.learn(&applied);
         }
         for (at, (time, key)) in attempts.iter().enumerate() {
-            let of_minute = attempts[..=at].iter().filter(|(before, _)| *time - *before < Duration::from_secs(MINUTE));
+            let of_minute = attempts[..=at].iter().filter(|(before, _)| time.saturating_sub(*before) < Duration::from_secs(MINUTE));
             let count = of_minute.count();
             prop_assert!(limits.moves_per_minute.is_none_or(|limit| count <= limit.get() as usize));
             let before = attempts[..at].iter().rev().find(|(_, other)| other == key);
-            prop_assert!(before.is_none_or(|(before, _)| *time - *before >= limits.cooldown));
+            prop_assert!(before.is_none_or(|(before, _)| time.saturating_sub(*before) >= limits.cooldown));
         }
         prop_assert!(limits.moves_per_tick == Some(0) || !attempts.is_empty());
     }
