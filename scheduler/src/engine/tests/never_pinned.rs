@@ -6,9 +6,8 @@
 
 use globset::Glob;
 use proptest::prelude::*;
-use vcpu_policy_api::cpuset::{CpuSet, OsCpuSet};
-use vcpu_policy_api::ids::{CpuIx, Index, OsCpuId};
-use vcpu_policy_api::snapshot::{Cpu, Snapshot};
+use vcpu_policy_api::cpuset::OsCpuSet;
+use vcpu_policy_api::ids::OsCpuId;
 
 use super::*;
 use crate::engine::apply::apply;
@@ -20,29 +19,9 @@ const CPUS: u32 = 6;
 const NAMES: [&str; 4] = ["web-0", "web-1", "db-0", "db-1"];
 const PATTERNS: [&str; 5] = ["web-*", "db-*", "*", "db-1", "nobody"];
 
-/// Pins every vCPU, movable or not, to each CPU by itself and to all that are there.
-struct Wild;
-
-impl Decide for Wild {
-    fn decide(&mut self, snapshot: &Snapshot<'_>, plan: &mut Plan) -> Result<(), PolicyError> {
-        let all: CpuSet = snapshot.cpus().map(Cpu::ix).collect();
-        for vcpu in snapshot.vcpus() {
-            plan.pin(vcpu.ix(), all.as_ref(), "wild", 0.0);
-            let first = vcpu.ix().index() + usize::try_from(snapshot.tick()).unwrap_or(0);
-            for step in 0..snapshot.cpus().len() {
-                let cpu = CpuIx::from_index((first + step) % snapshot.cpus().len()).expect("a row");
-                let one: CpuSet = [cpu].into_iter().collect();
-                plan.pin(vcpu.ix(), one.as_ref(), "wild", 0.0);
-            }
-        }
-        Ok(())
-    }
-}
-
 fn policies() -> Vec<MakePolicy> {
     let built_in = vcpu_policies::BUILT_IN.iter().map(make);
-    let wild: MakePolicy = Box::new(|| Ok(Box::new(Wild) as Box<dyn Decide>));
-    built_in.chain([wild]).collect()
+    built_in.chain([make_wild()]).collect()
 }
 
 fn any_cpus() -> impl Strategy<Value = OsCpuSet> {
