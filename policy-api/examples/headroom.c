@@ -11,7 +11,8 @@
 // its CPU stays, since it would only take its load along. Load that is not of vCPUs counts where it is known.
 //
 // Promises: no CPU is brought above the limit; nothing crosses a NUMA node; where a CPU is above the limit and nothing
-// leaves it, a note says so. Nothing is remembered from tick to tick.
+// leaves it, a note says so (each for the first few, one for all others: a plan has room for VCPU_MAX_NOTES). Nothing is
+// remembered from tick to tick.
 //
 // Compile with:  cc -std=c11 -O2 -fPIC -shared -I ../include -o headroom.so headroom.c
 
@@ -19,12 +20,16 @@
 
 #include <stdio.h>
 
+// So many CPUs that nothing leaves get a note of their own.
+#define MOST_NOTES 16
+
 // An instance: what create makes, decide works with, and destroy frees.
 struct headroom {
     const struct vcpu_host *host; // Valid until destroy returns.
     double limit;                 // Percent of a pCPU.
     double *loads;                // By the row of the CPU; memory to work in.
     uint32_t capacity;            // How many of them there is memory for.
+    uint32_t stuck;               // CPUs above the limit that nothing leaves, in this tick.
 };
 
 // Makes an instance. The options hold every key of the defaults below: the host fills in what the operator left out,
@@ -42,6 +47,7 @@ static int32_t create(const struct vcpu_host *host, const struct vcpu_options *o
     headroom->limit = limit;
     headroom->loads = NULL;
     headroom->capacity = 0;
+    headroom->stuck = 0;
     *policy = headroom;
     return VCPU_OK;
 }
@@ -86,6 +92,14 @@ static uint32_t least_loaded(const struct headroom *headroom, const struct vcpu_
     return least;
 }
 
+// Says why nothing leaves a CPU that carries too much.
+static void stays(struct headroom *headroom, const struct vcpu_plan *plan, const char *text) {
+    headroom->stuck++;
+    if (headroom->stuck <= MOST_NOTES) {
+        vcpu_note(plan, text);
+    }
+}
+
 // Takes one vCPU off a CPU that carries too much, or says why none can be.
 static void relieve(struct headroom *headroom, const struct vcpu_snapshot *snapshot, uint32_t source,
                     const struct vcpu_plan *plan) {
@@ -116,12 +130,12 @@ static void relieve(struct headroom *headroom, const struct vcpu_snapshot *snaps
     if (sharing < 2) {
         snprintf(text, sizeof text, "cpu %u carries %.1f %%, but by one vCPU at most: moving it would help nobody",
                  source_id, loads[source]);
-        vcpu_note(plan, text);
+        stays(headroom, plan, text);
     } else if (victim == VCPU_NO_ROW) {
         snprintf(text, sizeof text,
                  "cpu %u carries %.1f %%, and no vCPU on it may move to a cpu of its node with room for it", source_id,
                  loads[source]);
-        vcpu_note(plan, text);
+        stays(headroom, plan, text);
     } else {
         unsigned target_id = vcpu_cpu_at(snapshot, target)->os_id;
         snprintf(text, sizeof text, "cpu %u carries %.1f %%, more than %g %%; with %.1f %% more, cpu %u carries %.1f %%",
@@ -144,6 +158,7 @@ static int32_t decide(void *policy, const struct vcpu_snapshot *snapshot, uint64
     }
     // Loads change while pins are planned, though never to above the limit: what is above it now was so before.
     int above = 0;
+    headroom->stuck = 0;
     for (uint32_t i = 0; i < snapshot->cpus.count; i++) {
         const struct vcpu_cpu_row *cpu = vcpu_cpu_at(snapshot, i);
         if ((cpu->flags & VCPU_MANAGED) != 0 && headroom->loads[i] > headroom->limit) {
@@ -151,8 +166,13 @@ static int32_t decide(void *policy, const struct vcpu_snapshot *snapshot, uint64
             above = 1;
         }
     }
+    char text[96];
+    if (headroom->stuck > MOST_NOTES) {
+        snprintf(text, sizeof text, "%u more cpus carry more than %g %%, and nothing on them may or can leave",
+                 headroom->stuck - MOST_NOTES, headroom->limit);
+        vcpu_note(plan, text);
+    }
     if (!above) {
-        char text[64];
         snprintf(text, sizeof text, "no cpu carries more than %g %%", headroom->limit);
         vcpu_note(plan, text);
     }

@@ -25,7 +25,8 @@ pub const MAX_ANSWER_BYTES: usize = MAX_PLAN_BYTES;
 /// How many policies a library may offer.
 pub const MAX_OFFERS: usize = 64;
 /// The longest text of an offer, in bytes: its default options are the longest of them.
-const MAX_OFFER_TEXT: usize = MAX_DEFAULTS as usize;
+const MAX_OFFER_TEXT: usize = 64 << 10;
+const _: () = assert!(MAX_OFFER_TEXT as u64 >= MAX_DEFAULTS);
 /// How many restrictions can be missing.
 const MAX_MISSING: usize = 16;
 

@@ -58,7 +58,7 @@ fn shortened(said: &str) -> String {
     let rest = rest
         .into_iter()
         .filter(|line| line.starts_with("error: ") || line.starts_with("exit status "));
-    first.chain(rest).map(|line| format!("{line}\n")).collect()
+    first.chain(rest).flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Which moment it sees cannot be told beforehand; that two of it see different ones can.

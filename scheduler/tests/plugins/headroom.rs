@@ -102,6 +102,22 @@ fn one_that_is_alone_stays() {
     insta::assert_snapshot!(decided("", &host));
 }
 
+/// A plan has room for 256 notes, and a host may have more CPUs than that.
+#[test]
+fn on_a_large_host_it_does_not_talk_without_end() {
+    let host = Host::cpus(600).domain("web", (0..1200).map(|at| vcpu(60.0).on(at / 2).fixed()));
+    let decided = decided("", &host);
+    assert_eq!(
+        decided.matches("carries 120.0 %, and no vCPU").count(),
+        16,
+        "{decided}"
+    );
+    assert!(
+        decided.ends_with("584 more cpus carry more than 90 %, and nothing on them may or can leave\n"),
+        "{decided}"
+    );
+}
+
 #[test]
 fn it_conforms() {
     let policy = headroom();

@@ -255,6 +255,20 @@ fn a_file_that_cannot_be_read_is_refused() {
     }
 }
 
+/// This process' memory is a file in order, but for its beginning, where nothing is.
+#[test]
+fn a_file_that_cannot_be_copied_is_refused() {
+    let error = seal(Path::new("/proc/self/mem"), None).expect_err("refused");
+    let said = crate::engine::daemon::chain(&error);
+    let pid = std::process::id();
+    assert!(
+        said.starts_with(&format!(
+            "cannot copy the plugin /proc/{pid}/mem into memory: Input/output error"
+        )),
+        "{said}"
+    );
+}
+
 /// Giving a file away takes root; without it, a file of another user that everyone has stands in: there is none that
 /// is not root's, so the rule itself is asked.
 #[test]
