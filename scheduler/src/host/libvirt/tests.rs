@@ -299,3 +299,18 @@ fn more_domains_than_one_answer_was_expected_to_hold_are_all_found() {
         assert!(ids.is_sorted());
     }
 }
+
+#[test]
+fn vcpus_that_are_plugged_in_and_out_are_followed() {
+    let file = host_file(1, 4, "");
+    let mut host = open(&file, Access::ReadWrite);
+    host.sample().expect("readable");
+    for count in [2, 1, 4, 3] {
+        domain(&host, "vm-0").set_vcpus(count).expect("set");
+        let sample = host.sample().expect("readable");
+        let numbers: Vec<u32> = sample.domains[0].vcpus.iter().map(|vcpu| vcpu.number).collect();
+        assert_eq!(numbers, (0..count).collect::<Vec<u32>>());
+        let gone = host.affinity(&key(&sample.domains[0], count));
+        assert!(matches!(gone, Err(PinError::Gone)), "{gone:?}");
+    }
+}
