@@ -78,3 +78,33 @@ fn what_guests_go_through_makes_no_noise() {
     }
     calm(&running);
 }
+
+#[test]
+fn metadata_that_is_not_understood_is_said_once() {
+    let libvirt = PrivateLibvirt::start();
+    libvirt.run(&GuestSpec::new("a", &[0]));
+    let running = Running::start(&libvirt, &[]);
+    running.wait_for_log("tick=1\n", 1);
+    let set = |uri: &str, element: &str| {
+        libvirt.virsh(&[
+            "metadata", "a", "--uri", uri, "--key", "vs", "--set", element, "--live",
+        ]);
+    };
+    set("urn:vcpu-scheduler:placement:1", "<placement manage='maybe'/>");
+    running.wait_for_log("is not understood", 1);
+    // Another event about the same domain is no reason to say the same again.
+    set("urn:vcpu-scheduler:originals:1", "<originals/>");
+    running.wait_for_log("is not understood", 2);
+    set("urn:example:other", "<other/>");
+    let ticks = || running.log().matches("tick=").count();
+    let begun = ticks();
+    wait_for("three more ticks", SOON, || (ticks() >= begun + 3).then_some(()));
+    let log = running.log();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 2, "{log}");
+    assert!(
+        warnings[0].contains("manage=\"maybe\" in <placement>; expected yes or no"),
+        "{log}"
+    );
+    assert!(warnings[1].contains("urn:vcpu-scheduler:originals:1"), "{log}");
+}

@@ -17,12 +17,19 @@ const MACHINE_ID: &str = "/etc/machine-id";
 
 /// The host at `uri`, whose capabilities libvirt described; `None` if it has no name that can be relied on.
 pub(super) fn host_uuid(uri: &str, capabilities: &str) -> Option<Uuid> {
-    let text = if is_local(uri) {
-        fs::read_to_string(MACHINE_ID).ok()?
-    } else {
-        stated(capabilities)?
-    };
-    told_apart(&text)
+    if is_local(uri) {
+        return local_host_uuid(uri);
+    }
+    told_apart(&stated(capabilities)?)
+}
+
+/// The host at `uri`, as [`LibvirtHost::host_uuid`](super::LibvirtHost::host_uuid) would say without a connection; `None`
+/// also if it is not this machine.
+pub fn local_host_uuid(uri: &str) -> Option<Uuid> {
+    if !is_local(uri) {
+        return None;
+    }
+    told_apart(&fs::read_to_string(MACHINE_ID).ok()?)
 }
 
 /// What libvirt states.
@@ -78,5 +85,7 @@ mod tests {
             .ok()
             .and_then(|text| told_apart(&text));
         assert_eq!(uuid, own);
+        assert_eq!(local_host_uuid("qemu:///session"), own);
+        assert_eq!(local_host_uuid("qemu+ssh://far.example/system"), None);
     }
 }

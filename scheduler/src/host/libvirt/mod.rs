@@ -53,6 +53,7 @@ pub use self::error::{LibvirtError, NotReplaced, PinRefusal};
 use self::ffi::{Changes, Connection, CpuMap};
 use self::guest::Guest;
 use self::guests::{Guests, Through};
+pub use self::identity::local_host_uuid;
 use self::isolated::isolated;
 pub use self::metadata::MetadataError;
 pub use self::process::is_local;

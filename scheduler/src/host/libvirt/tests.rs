@@ -5,7 +5,7 @@ mod carried;
 use std::error::Error;
 use std::fmt::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use tempfile::NamedTempFile;
 use virt::domain::Domain;
@@ -297,5 +297,87 @@ fn more_domains_than_one_answer_was_expected_to_hold_are_all_found() {
         let ids = ffi::running_ids(&host.connection, expected).expect("listed");
         assert_eq!(ids.len(), 700, "{expected}");
         assert!(ids.is_sorted());
+    }
+}
+
+#[test]
+fn vcpus_that_are_plugged_in_and_out_are_followed() {
+    let file = host_file(1, 4, "");
+    let mut host = open(&file, Access::ReadWrite);
+    host.sample().expect("readable");
+    for count in [2, 1, 4, 3] {
+        domain(&host, "vm-0").set_vcpus(count).expect("set");
+        let sample = host.sample().expect("readable");
+        let numbers: Vec<u32> = sample.domains[0].vcpus.iter().map(|vcpu| vcpu.number).collect();
+        assert_eq!(numbers, (0..count).collect::<Vec<u32>>());
+        let gone = host.affinity(&key(&sample.domains[0], count));
+        assert!(matches!(gone, Err(PinError::Gone)), "{gone:?}");
+    }
+}
+
+/// A process that was started like the QEMU of a guest, for as long as its standard input is open.
+fn process_of(guest: &DomainSample, pid_file: &Path) -> Child {
+    let process = Command::new("sh")
+        .args(["-c", "read end", "sh", "-uuid", &guest.uuid.to_string()])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("sh(1)");
+    let folder = Path::new("/proc").join(process.id().to_string());
+    // For a moment a process that is being started has no command line.
+    while std::fs::read(folder.join("cmdline"))
+        .expect("our child")
+        .is_empty()
+    {
+        std::thread::yield_now();
+    }
+    std::fs::write(pid_file, process.id().to_string()).expect("written");
+    process
+}
+
+#[test]
+fn another_process_is_another_run_whatever_the_id() {
+    let file = host_file(2, 1, "");
+    let mut host = open(&file, Access::ReadWrite);
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = folder.path().join("qemu/run");
+    std::fs::create_dir_all(&run).expect("a folder");
+    host.counters = Counters::new(&format!(
+        "qemu+unix:///session?socket={}/socket",
+        folder.path().display()
+    ));
+    let guest = find(&host.sample().expect("readable"), "vm-0")
+        .expect("it runs")
+        .clone();
+    assert_eq!(guest.incarnation, None);
+    let incarnation = |host: &mut LibvirtHost| {
+        let sample = host.sample().expect("readable");
+        find(&sample, "vm-0").expect("it runs").incarnation.clone()
+    };
+    let pid_file = run.join("vm-0.pid");
+    let mut first = process_of(&guest, &pid_file);
+    assert_eq!(
+        incarnation(&mut host),
+        None,
+        "settled when the counters were first read"
+    );
+
+    domain(&host, "vm-0").destroy().expect("destroyed");
+    domain(&host, "vm-0").create().expect("started");
+    let known = incarnation(&mut host).expect("seen");
+    assert!(known.0.starts_with(&format!("qemu:{}:", first.id())), "{known:?}");
+    assert_eq!(incarnation(&mut host).as_ref(), Some(&known));
+    let mut second = process_of(&guest, &pid_file);
+    // The next time the domains are listed.
+    domain(&host, "vm-1").destroy().expect("destroyed");
+    let next = incarnation(&mut host).expect("seen");
+    assert!(next.0.starts_with(&format!("qemu:{}:", second.id())), "{next:?}");
+    // At once, where the domain's counters were lost with its process.
+    let mut third = process_of(&guest, &pid_file);
+    host.guests.first_mut().expect("it runs").source = Source::Undecided;
+    let last = incarnation(&mut host).expect("seen");
+    assert!(last.0.starts_with(&format!("qemu:{}:", third.id())), "{last:?}");
+    for process in [&mut first, &mut second, &mut third] {
+        process.kill().expect("ours");
+        process.wait().expect("ours");
     }
 }
