@@ -6,8 +6,8 @@ use serde_json::json;
 use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::yaml;
 
+use super::list::{List, ListEntry, described, mapping};
 use super::pairs::Fields;
-use super::plugins::{List, ListEntry, described, mapping};
 use super::value::{Seed, Text, Value};
 use crate::engine::constraints::{DomainMatch, DomainRule};
 use crate::host::{DomainUuid, Wish, pattern};
@@ -165,7 +165,7 @@ impl<'de> Fields<'de> for Entry {
     }
 }
 
-impl<'de> ListEntry<'de> for Entry {
+impl ListEntry<'_> for Entry {
     type Made = DomainEntry;
 
     fn made(self) -> Result<DomainEntry, String> {

@@ -14,10 +14,12 @@
 mod cross_check;
 mod domains;
 mod keys;
+mod list;
 mod pairs;
 mod plugins;
 mod policy_options;
 mod print;
+mod quantity;
 mod schema;
 mod value;
 mod word;
@@ -36,11 +38,11 @@ use self::keys::Layers;
 pub use self::keys::{Effective, KEYS, Key, Layer, Origin, Origins, TakesHold, Unsaid, changed, find};
 pub use self::plugins::{PluginEntry, Plugins};
 pub use self::policy_options::PolicyOptions;
-pub use self::schema::schema;
-pub use self::value::{
-    AbsolutePath, CallTimeout, Cooldown, Deadline, Fallback, Moves, PolicyName, ReservedCpus, StopTimeout,
-    Text, TickInterval, Time, Uri, Value,
+pub use self::quantity::{
+    CallTimeout, Cooldown, Deadline, Moves, ReservedCpus, StopTimeout, TickInterval, Time,
 };
+pub use self::schema::schema;
+pub use self::value::{AbsolutePath, Fallback, PolicyName, Text, Uri, Value};
 pub use self::word::{IsolatedCpus, OnExit};
 use crate::engine::constraints::Constraints;
 use crate::engine::terms::{Limits, Terms};
@@ -214,14 +216,11 @@ pub fn parse(bytes: &[u8]) -> Result<Layer, ContentError> {
         return Err(ContentError::TooLong);
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let before = &bytes[..error.valid_up_to()];
-        let line_start = before
-            .iter()
-            .rposition(|&byte| byte == b'\n')
-            .map_or(0, |at| at + 1);
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
         ContentError::NotUtf8 {
-            line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
-            column: String::from_utf8_lossy(&before[line_start..]).chars().count() + 1,
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
         }
     })?;
     Ok(yaml::read(text)?)
