@@ -194,7 +194,7 @@ impl SimulateArgs {
         let mut flags = Layer::default();
         self.policy.say(&mut flags)?;
         self.supervision.say(&mut flags);
-        sources(self.config.as_deref(), flags)
+        Ok(sources(self.config.as_deref(), flags))
     }
 }
 
@@ -206,7 +206,7 @@ impl DecideArgs {
             ..Layer::default()
         };
         self.plugins.say(&mut flags)?;
-        sources(self.config.as_deref(), flags)
+        Ok(sources(self.config.as_deref(), flags))
     }
 }
 

@@ -22,7 +22,8 @@ use crate::host::{Host, HostError};
 
 pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure> {
     let stop = stop_on_signals()?;
-    let effective = args.settings.sources()?.read().map_err(Failure::caller)?;
+    let sources = args.settings.sources()?;
+    let effective = sources.read().map_err(Failure::caller)?;
     let registry = registry(&effective, Supervision::of_daemon(&effective, Some(stop.clone())))?;
     let chosen = Chosen::new(&registry, &effective)?;
     let terms = effective.terms(0);

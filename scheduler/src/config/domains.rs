@@ -28,10 +28,13 @@ pub struct Match {
     matches: DomainMatch,
 }
 
-/// Two are the same if they are written the same.
+/// Two are the same if they are of one UUID, or of patterns that are written the same.
 impl PartialEq for Match {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        match (&self.matches, &other.matches) {
+            (DomainMatch::Uuid(one), DomainMatch::Uuid(other)) => one == other,
+            _ => self.text == other.text,
+        }
     }
 }
 

@@ -2,6 +2,9 @@ use std::error::Error;
 use std::fmt::Write;
 
 use super::*;
+use crate::engine::constraints::DomainMatch;
+use crate::engine::terms::{InitialPins, ManualPins};
+use crate::host::DomainUuid;
 
 mod damage;
 
@@ -119,6 +122,54 @@ fn nothing_said_is_no_mistake() {
         }
     );
     assert_eq!(usual.policy, PolicyName::usual());
+}
+
+#[test]
+fn what_is_said_reaches_the_engine() {
+    let said = effective(
+        "host: {reserved-cpus: '0,32', isolated-cpus: use}\nmanual-pins: override\ninitial-pins: respect\n\
+        limits: {moves-per-tick: unlimited, moves-per-minute: 100, cooldown: 30s}\n\
+        domains: [{match: 'db-*', manage: false}, {match: 6F1C0F4E-0000-4000-8000-00000000000f, cpus: 2-3}]\n\
+        deadline: 3s\ninterval: 1s",
+        "",
+    );
+    let terms = said.terms(9);
+    let limits = Limits {
+        moves_per_tick: None,
+        moves_per_minute: std::num::NonZeroU32::new(100),
+        cooldown: Duration::from_secs(30),
+    };
+    assert_eq!((terms.seed, terms.limits), (9, limits));
+    assert_eq!(
+        (terms.manual_pins, terms.initial_pins),
+        (ManualPins::Override, InitialPins::Respect)
+    );
+    let Constraints {
+        reserved,
+        use_isolated,
+        rules,
+    } = terms.constraints.as_ref();
+    assert!(reserved.to_string() == "0,32" && *use_isolated);
+    let [of_names, of_uuid] = rules.as_slice() else {
+        panic!("{rules:?}")
+    };
+    assert_eq!(
+        (of_names.text.as_str(), of_names.wish.manage),
+        ("db-*", Some(false))
+    );
+    assert!(
+        matches!(&of_names.matches, DomainMatch::Name(glob) if glob.is_match("db-1") && !glob.is_match("a-db-1"))
+    );
+    assert_eq!(
+        of_uuid.wish.cpus.as_ref().map(ToString::to_string).as_deref(),
+        Some("2-3")
+    );
+    assert!(
+        matches!(of_uuid.matches, DomainMatch::Uuid(DomainUuid(bytes)) if bytes[..2] == [0x6f, 0x1c] && bytes[15] == 15)
+    );
+    assert_eq!(said.decision_deadline(), Duration::from_secs(3));
+    let half = effective("interval: 1s", "").decision_deadline();
+    assert_eq!(half, Duration::from_millis(500));
 }
 
 #[test]

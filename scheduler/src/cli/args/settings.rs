@@ -158,7 +158,7 @@ impl SettingsArgs {
         };
         self.policy.say(&mut flags)?;
         self.supervision.say(&mut flags);
-        sources(self.config.config.as_deref(), flags)
+        Sources::new(self.config.config.clone(), flags).map_err(Failure::caller)
     }
 }
 
@@ -169,7 +169,8 @@ impl ConnectArgs {
             connect: self.connect.clone(),
             ..Layer::default()
         };
-        let effective = sources(None, flags)?.read().map_err(Failure::caller)?;
+        let sources = Sources::new(None, flags).map_err(Failure::caller)?;
+        let effective = sources.read().map_err(Failure::caller)?;
         Ok(effective.connect)
     }
 }
@@ -194,7 +195,7 @@ impl PluginArgs {
     pub(in crate::cli) fn sources(&self) -> Result<Sources, Failure> {
         let mut flags = Layer::default();
         self.say(&mut flags)?;
-        sources(None, flags)
+        Ok(sources(None, flags))
     }
 
     pub(super) fn say(&self, flags: &mut Layer) -> Result<(), Failure> {
@@ -219,8 +220,13 @@ impl SupervisionArgs {
     }
 }
 
-pub(super) fn sources(file: Option<&Path>, flags: Layer) -> Result<Sources, Failure> {
-    Sources::new(file.map(Path::to_owned), flags).map_err(Failure::caller)
+/// Where the configuration of a command comes from that makes no connection: the environment has no say in it.
+pub(super) fn sources(file: Option<&Path>, flags: Layer) -> Sources {
+    Sources {
+        file: file.map(Path::to_owned),
+        flags,
+        ..Sources::default()
+    }
 }
 
 fn from_here(path: &Path) -> Result<AbsolutePath, Failure> {
