@@ -25,12 +25,15 @@ mod value;
 mod word;
 
 use std::ffi::OsString;
+use std::fs::Metadata;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tracing::warn;
 use vcpu_policy_api::yaml::{self, YamlError};
 
 pub use self::domains::{DomainEntry, Domains, Match};
@@ -201,10 +204,29 @@ fn environment(uri: Option<OsString>) -> Result<Layer, ConfigError> {
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(file)?
-        .take(MOST_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    let opened = std::fs::File::open(file)?;
+    let metadata = opened.metadata()?;
+    if let Some(whom) = others_who_may_write(&metadata, rustix::process::geteuid().as_raw()) {
+        warn!(
+            "the configuration {} can be changed by {whom}, and so can what the daemon runs and connects to",
+            file.display()
+        );
+    }
+    opened.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Who may write a file beside root and this user; the group of an ordinary user is taken for their own.
+fn others_who_may_write(file: &Metadata, user: u32) -> Option<String> {
+    const BY_GROUP: u32 = 0o020;
+    const BY_ANYONE: u32 = 0o002;
+    match file.mode() {
+        _ if !file.is_file() => None,
+        mode if mode & BY_ANYONE != 0 => Some("anyone".to_owned()),
+        mode if mode & BY_GROUP != 0 && user == 0 => Some(format!("group {}", file.gid())),
+        _ if file.uid() != 0 && file.uid() != user => Some(format!("user {}", file.uid())),
+        _ => None,
+    }
 }
 
 /// Reads the content of a file.

@@ -65,6 +65,10 @@ impl<const SHORTEST: u64, const LONGEST: u64> Text for Time<SHORTEST, LONGEST> {
     fn text(&self) -> String {
         humantime::format_duration(self.0).to_string()
     }
+
+    fn json_schema() -> serde_json::Value {
+        json!({"type": "string", "pattern": "^[0-9]+ *[A-Za-zµ]"})
+    }
 }
 
 /// A number of moves, or any number of them.
@@ -153,13 +157,13 @@ impl Text for ReservedCpus {
     }
 
     fn json_schema() -> serde_json::Value {
-        cpu_list_schema()
+        json!({"anyOf": [cpu_list_schema(), {"const": "none"}]})
     }
 }
 
 /// A number alone is the list of that one CPU.
 fn cpu_list_schema() -> serde_json::Value {
-    json!({"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0}]})
+    json!({"anyOf": [{"type": "string", "pattern": "^[0-9, ^-]+$"}, {"type": "integer", "minimum": 0}]})
 }
 
 impl Text for OsCpuSet {

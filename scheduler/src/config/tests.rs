@@ -95,6 +95,33 @@ fn a_file_that_is_not_there_is_named() {
     }
 }
 
+/// Whoever can change the file can change what runs, so it is said who can.
+#[test]
+fn others_who_may_write_the_file_are_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.yaml");
+    std::fs::write(&file, "").expect("written");
+    let told = |mode: u32, user: Option<u32>| {
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).expect("one's own");
+        let metadata = std::fs::metadata(&file).expect("there");
+        others_who_may_write(&metadata, user.unwrap_or(metadata.uid()))
+    };
+    assert_eq!(told(0o644, None), None);
+    assert_eq!(told(0o646, None).as_deref(), Some("anyone"));
+    assert!(told(0o664, Some(0)).is_some_and(|whom| whom.starts_with("group ")));
+    let owner = std::fs::metadata(&file).expect("there").uid();
+    let another = Some(owner + 1);
+    let expected = (owner != 0).then(|| format!("user {owner}"));
+    assert_eq!(told(0o644, another), expected, "root may write every file anyway");
+    let folder = std::fs::metadata("/tmp").expect("there");
+    assert_eq!(
+        others_who_may_write(&folder, 1),
+        None,
+        "what is no file is refused otherwise"
+    );
+}
+
 #[test]
 fn nothing_said_is_no_mistake() {
     for text in [

@@ -144,6 +144,9 @@ impl Text for Uri {
     fn text(&self) -> String {
         self.0.clone()
     }
+    fn json_schema() -> serde_json::Value {
+        json!({"type": "string", "pattern": "^\\S+$"})
+    }
 }
 
 /// The name of a policy, which may be a plugin's.
