@@ -112,6 +112,15 @@ fn in_words(message: &str) -> String {
         ("invalid type: sequence", "invalid type: list"),
         ("invalid type: map", "invalid type: \"key: value\" pairs"),
         ("invalid type: unit value", "invalid type: nothing"),
+        ("invalid type: enum", "invalid type: tag"),
+        (
+            "recursion limit exceeded",
+            "nested too deeply; expected fewer levels",
+        ),
+        (
+            "repetition limit exceeded",
+            "aliases that repeat too much; expected the text written out",
+        ),
         ("` as u128", "`"),
         ("` as i128", "`"),
         (

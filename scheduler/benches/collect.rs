@@ -49,6 +49,7 @@ fn sample(vcpus: u32) -> Sample {
         topology: Arc::new(Topology::uniform(2, 4, 16, 2).expect("a host")),
         isolated: OsCpuSet::first(4),
         domains: (0..vcpus / VCPUS_EACH).map(guest).collect(),
+        unread: Vec::new(),
     }
 }
 

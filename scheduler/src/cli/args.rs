@@ -1,18 +1,17 @@
 //! Every flag, with the text that `--help` shows.
 
-use std::path::{Path, PathBuf};
+mod settings;
 
-use anyhow::Context;
+use std::path::PathBuf;
+
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::Failure;
-use crate::config::{
-    self, AbsolutePath, CallTimeout, Cooldown, Deadline, Fallback, IsolatedCpus, Layer, Moves, OnExit,
-    PluginEntry, Plugins, PolicyName, PolicyOptions, ReservedCpus, Sources, StopTimeout, Text, TickInterval,
-    Unsaid, Uri,
+use self::settings::{
+    ConfigArgs, ConnectArgs, OptionArgs, PLUGINS, PolicyArgs, SettingsArgs, SupervisionArgs, sources,
 };
-use crate::engine::terms::{InitialPins, ManualPins};
-use crate::plugin::registry::Isolation;
+pub(super) use self::settings::{HostArgs, PluginArgs, text};
+use super::Failure;
+use crate::config::{Deadline, Layer, PolicyName, Sources, TickInterval};
 
 use super::release::ReleaseArgs;
 use super::restore::RestoreArgs;
@@ -86,125 +85,6 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// The help of a flag that says the same as a key of the configuration file.
-pub(super) fn help(path: &str) -> String {
-    let key = config::find(path).expect("the table has the key");
-    let (Unsaid::Value(unsaid) | Unsaid::Rule(unsaid)) = key.unsaid;
-    match unsaid {
-        // Nothing is the default of what may be repeated.
-        "[]" | "{}" => format!("{}; may be repeated", key.meaning),
-        unsaid => format!("{} [default: {unsaid}]", key.meaning),
-    }
-}
-
-/// A value as the configuration file has it.
-pub(super) fn text<T: Text>(text: &str) -> Result<T, String> {
-    T::parse(text)
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ConfigArgs {
-    /// Read the configuration from this file; flags win over it
-    #[arg(long, value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ConnectArgs {
-    #[arg(short, long, value_name = "URI", value_parser = text::<Uri>, help = help("connect"))]
-    #[arg(long_help = format!("{}\n\nWithout the flag and a configuration that says so, the variable LIBVIRT_DEFAULT_URI holds.", help("connect")))]
-    pub(super) connect: Option<Uri>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PolicyArgs {
-    #[arg(short, long, value_name = "NAME", value_parser = text::<PolicyName>, help = help("policy.name"))]
-    pub(super) policy: Option<PolicyName>,
-    #[command(flatten)]
-    pub(super) options: OptionArgs,
-    #[command(flatten)]
-    pub(super) plugins: PluginArgs,
-}
-
-/// What flags about plugins stand under.
-const PLUGINS: &str = "Plugins";
-/// What flags about guests and their placement stand under.
-const PLACEMENT: &str = "Placement";
-/// What flags about the end of the daemon and its troubles stand under.
-const OPERATION: &str = "Operation";
-
-/// Policies from outside.
-#[derive(Debug, Default, Args)]
-pub(super) struct PluginArgs {
-    #[arg(long = "plugin", value_name = "FILE", help_heading = PLUGINS, help = help("plugins"))]
-    #[arg(long_help = format!("{}\n\nThe file and its folders must belong to root or to the user whom the scheduler runs as, and nobody else may have the right to write them.", help("plugins")))]
-    pub(super) files: Vec<PathBuf>,
-    #[arg(long = "plugin-dir", value_name = "DIR", help_heading = PLUGINS, help = help("plugin-directory"))]
-    pub(super) folder: Option<PathBuf>,
-    #[arg(long, value_enum, value_name = "WHERE", help_heading = PLUGINS, help = help("isolation"))]
-    pub(super) isolation: Option<Isolation>,
-}
-
-/// What happens to a plugin that decides badly.
-#[derive(Debug, Args)]
-pub(super) struct SupervisionArgs {
-    #[arg(long, value_name = "TIME", value_parser = text::<Deadline>, help_heading = PLUGINS, help = help("deadline"))]
-    pub(super) deadline: Option<Deadline>,
-    #[arg(long, value_name = "NAME", value_parser = text::<Fallback>, help_heading = PLUGINS, help = help("fallback"))]
-    pub(super) fallback: Option<Fallback>,
-}
-
-/// What the daemon keeps to.
-#[derive(Debug, Args)]
-pub(super) struct TermsArgs {
-    #[arg(long, value_name = "CPUS", value_parser = text::<ReservedCpus>, help_heading = PLACEMENT, help = help("host.reserved-cpus"))]
-    pub(super) reserved_cpus: Option<ReservedCpus>,
-    #[arg(long, value_enum, value_name = "WHAT", help_heading = PLACEMENT, help = help("host.isolated-cpus"))]
-    pub(super) isolated_cpus: Option<IsolatedCpus>,
-    #[arg(long, value_enum, value_name = "WHAT", help_heading = PLACEMENT, help = help("manual-pins"))]
-    pub(super) manual_pins: Option<ManualPins>,
-    #[arg(long, value_enum, value_name = "WHAT", help_heading = PLACEMENT, help = help("initial-pins"))]
-    pub(super) initial_pins: Option<InitialPins>,
-    #[arg(long, value_name = "N", value_parser = text::<Moves>, help_heading = PLACEMENT, help = help("limits.moves-per-tick"))]
-    pub(super) moves_per_tick: Option<Moves>,
-    #[arg(long, value_name = "N", value_parser = text::<Moves>, help_heading = PLACEMENT, help = help("limits.moves-per-minute"))]
-    pub(super) moves_per_minute: Option<Moves>,
-    #[arg(long, value_name = "TIME", value_parser = text::<Cooldown>, help_heading = PLACEMENT, help = help("limits.cooldown"))]
-    pub(super) cooldown: Option<Cooldown>,
-    #[arg(long, value_enum, value_name = "WHAT", help_heading = OPERATION, help = help("on-exit"))]
-    pub(super) on_exit: Option<OnExit>,
-    #[arg(long, value_name = "TIME", value_parser = text::<StopTimeout>, help_heading = OPERATION, help = help("stop-timeout"))]
-    pub(super) stop_timeout: Option<StopTimeout>,
-}
-
-/// Which host, how it is reached, and where it is remembered what to give back.
-#[derive(Debug, Args)]
-pub(super) struct HostArgs {
-    #[command(flatten)]
-    config: ConfigArgs,
-    #[command(flatten)]
-    connect: ConnectArgs,
-    #[arg(long, value_name = "TIME", value_parser = text::<CallTimeout>, help_heading = OPERATION, help = help("call-timeout"))]
-    call_timeout: Option<CallTimeout>,
-    #[arg(long, value_name = "DIR", help_heading = OPERATION, help = help("state-dir"))]
-    state_dir: Option<PathBuf>,
-}
-
-/// Everything that the configuration file can say, as far as flags can.
-#[derive(Debug, Args)]
-pub(super) struct SettingsArgs {
-    #[command(flatten)]
-    pub(super) host: HostArgs,
-    #[command(flatten)]
-    pub(super) policy: PolicyArgs,
-    #[arg(long, value_name = "TIME", value_parser = text::<TickInterval>, help = help("interval"))]
-    pub(super) interval: Option<TickInterval>,
-    #[command(flatten)]
-    pub(super) supervision: SupervisionArgs,
-    #[command(flatten)]
-    pub(super) terms: TermsArgs,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct PoliciesArgs {
     /// Hold the policies of this shared object against what every policy promises, instead of listing any
@@ -219,13 +99,6 @@ pub(super) struct PoliciesArgs {
     pub(super) plugins: PluginArgs,
     #[command(flatten)]
     pub(super) format: FormatArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct OptionArgs {
-    /// Set an option of the policy, such as threshold=8, in place of the configuration's; may be repeated
-    #[arg(short = 'o', long = "option", value_name = "KEY=VALUE", value_parser = key_and_value)]
-    pub(super) pairs: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]
@@ -331,53 +204,13 @@ fn tick(text: &str) -> Result<u64, String> {
     }
 }
 
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE, such as threshold=5".to_owned()),
-    }
-}
-
-impl SettingsArgs {
-    /// Where the configuration comes from.
-    pub(super) fn sources(&self) -> Result<Sources, Failure> {
-        let terms = &self.terms;
-        let mut flags = Layer {
-            interval: self.interval,
-            reserved_cpus: terms.reserved_cpus.clone(),
-            isolated_cpus: terms.isolated_cpus,
-            manual_pins: terms.manual_pins,
-            initial_pins: terms.initial_pins,
-            moves_per_tick: terms.moves_per_tick,
-            moves_per_minute: terms.moves_per_minute,
-            cooldown: terms.cooldown,
-            on_exit: terms.on_exit,
-            stop_timeout: terms.stop_timeout,
-            ..Layer::default()
-        };
-        self.policy.say(&mut flags)?;
-        self.supervision.say(&mut flags);
-        self.host.sources(flags)
-    }
-}
-
-impl HostArgs {
-    /// Where the configuration comes from; `flags` are the others.
-    pub(super) fn sources(&self, mut flags: Layer) -> Result<Sources, Failure> {
-        flags.connect.clone_from(&self.connect.connect);
-        flags.call_timeout = self.call_timeout;
-        flags.state_dir = self.state_dir.as_deref().map(from_here).transpose()?;
-        sources(self.config.config.as_deref(), flags)
-    }
-}
-
 impl SimulateArgs {
     /// Where the configuration comes from.
     pub(super) fn sources(&self) -> Result<Sources, Failure> {
         let mut flags = Layer::default();
         self.policy.say(&mut flags)?;
         self.supervision.say(&mut flags);
-        sources(self.config.as_deref(), flags)
+        Ok(sources(self.config.as_deref(), flags))
     }
 }
 
@@ -389,7 +222,7 @@ impl DecideArgs {
             ..Layer::default()
         };
         self.plugins.say(&mut flags)?;
-        sources(self.config.as_deref(), flags)
+        Ok(sources(self.config.as_deref(), flags))
     }
 }
 
@@ -400,71 +233,4 @@ impl PoliciesArgs {
         sources.file.clone_from(&self.config.config);
         Ok(sources)
     }
-}
-
-impl ConnectArgs {
-    /// The connection of a command that has no configuration.
-    pub(super) fn uri(&self) -> Result<Uri, Failure> {
-        let flags = Layer {
-            connect: self.connect.clone(),
-            ..Layer::default()
-        };
-        let effective = sources(None, flags)?.read().map_err(Failure::caller)?;
-        Ok(effective.connect)
-    }
-}
-
-impl PolicyArgs {
-    fn say(&self, flags: &mut Layer) -> Result<(), Failure> {
-        flags.policy.clone_from(&self.policy);
-        flags.options = (!self.options.pairs.is_empty()).then(|| self.options.given());
-        self.plugins.say(flags)
-    }
-}
-
-impl OptionArgs {
-    /// The options.
-    pub(super) fn given(&self) -> PolicyOptions {
-        PolicyOptions::from_pairs(&self.pairs)
-    }
-}
-
-impl PluginArgs {
-    /// Nothing but these.
-    pub(super) fn sources(&self) -> Result<Sources, Failure> {
-        let mut flags = Layer::default();
-        self.say(&mut flags)?;
-        sources(None, flags)
-    }
-
-    fn say(&self, flags: &mut Layer) -> Result<(), Failure> {
-        let mut plugins: Vec<PluginEntry> = Vec::new();
-        for file in &self.files {
-            let path = from_here(file)?;
-            if plugins.iter().all(|plugin| plugin.path != path) {
-                plugins.push(PluginEntry { path, sha256: None });
-            }
-        }
-        flags.plugins = (!plugins.is_empty()).then_some(Plugins(plugins));
-        flags.plugin_directory = self.folder.as_deref().map(from_here).transpose()?;
-        flags.isolation = self.isolation;
-        Ok(())
-    }
-}
-
-impl SupervisionArgs {
-    fn say(&self, flags: &mut Layer) {
-        flags.deadline = self.deadline;
-        flags.fallback = self.fallback;
-    }
-}
-
-fn sources(file: Option<&Path>, flags: Layer) -> Result<Sources, Failure> {
-    Sources::new(file.map(Path::to_owned), flags).map_err(Failure::caller)
-}
-
-fn from_here(path: &Path) -> Result<AbsolutePath, Failure> {
-    AbsolutePath::from_here(path)
-        .with_context(|| format!("cannot use the path \"{}\"", path.display()))
-        .map_err(Failure::caller)
 }

@@ -2,8 +2,6 @@
 
 use std::io::Write;
 
-use vcpu_policy_api::options;
-
 use super::Failure;
 use super::args::CheckArgs;
 use super::placement::check_domain;
@@ -20,21 +18,18 @@ pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Fail
         writeln!(output)?;
         return Ok(());
     }
-    let mut effective = args.settings.sources()?.read().map_err(Failure::caller)?;
+    let effective = args.settings.sources()?.read().map_err(Failure::caller)?;
     let registry = registry(&effective, Supervision::of_daemon(&effective, None))?;
     let chosen = Chosen::new(&registry, &effective)?;
     // Only the policy itself knows which values of its options it accepts.
     drop(chosen.make()?);
-    let offer = &chosen.entry.offer;
-    let given = effective.options.text();
-    let complete = options::complete(&offer.name, &offer.defaults, &given).map_err(Failure::caller)?;
-    effective.options = PolicyOptions::from_text(&complete.yaml);
     if let Some(domain) = &args.domain {
         let stop = Signals::handle(None)?.stop;
         let open = open_libvirt(&effective.connect, Access::ReadOnly);
         let mut host = Watched::open(open, stop, effective.call_timeout.get()).map_err(Failure::world)?;
         return check_domain(&mut host, &effective.constraints(), domain, output);
     }
-    output.write_all(effective.to_yaml().as_bytes())?;
+    let defaults = PolicyOptions::from_text(&chosen.entry.offer.defaults);
+    output.write_all(effective.to_yaml(&defaults.0).as_bytes())?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use tracing::{error, info, warn};
+use vcpu_policy_api::cpuset::OsCpuSet;
 
 use super::Failure;
 use super::policy::{Chosen, Supervision, registry};
@@ -11,6 +12,7 @@ use crate::engine::Engine;
 use crate::engine::daemon::{Renewal, Settings};
 use crate::engine::stop::Stop;
 use crate::engine::terms::Terms;
+use crate::host::HostIdentity;
 use crate::plugin::registry::Registry;
 
 /// The keys by which a policy is made.
@@ -29,6 +31,8 @@ pub(super) struct Configuration {
     pub(super) effective: Effective,
     /// What the chosen policy says of itself.
     policy: String,
+    /// The CPUs of the host, once that is known.
+    cpus: Option<OsCpuSet>,
 }
 
 impl Configuration {
@@ -38,7 +42,21 @@ impl Configuration {
             sources,
             effective,
             policy: String::new(),
+            cpus: None,
         })
+    }
+
+    /// Checks that it can be in force on this host, which is known from now on.
+    pub(super) fn meets(&mut self, host: &HostIdentity) -> Result<(), Failure> {
+        self.cpus = Some(host.cpus.clone());
+        self.check_cpus(&self.effective)
+    }
+
+    fn check_cpus(&self, effective: &Effective) -> Result<(), Failure> {
+        match &self.cpus {
+            Some(cpus) => effective.check_host(cpus).map_err(Failure::caller),
+            None => Ok(()),
+        }
     }
 
     /// Loads the plugins, and an engine with the policy that is chosen.
@@ -78,6 +96,7 @@ impl Configuration {
 
     fn try_to_renew(&mut self, settings: Settings, stop: &Stop) -> Result<Renewal, Failure> {
         let mut new = self.sources.read().map_err(Failure::caller)?;
+        self.check_cpus(&new)?;
         let changed = config::changed(&self.effective, &new);
         let is_of_policy = |key: &&config::Key| OF_THE_POLICY.contains(&key.path);
         // Where plugins run changes with a restart alone.

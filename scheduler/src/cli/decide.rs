@@ -8,11 +8,11 @@ use serde::Serialize;
 use vcpu_policy_api::document;
 use vcpu_policy_api::explain::Explanation;
 use vcpu_policy_api::plan::{NamedAction, Plan, managed_stddev, projected_loads};
-use vcpu_policy_api::snapshot::{Snapshot, SnapshotBlock};
+use vcpu_policy_api::snapshot::{Cpu, Snapshot, SnapshotBlock};
 
 use super::Failure;
 use super::args::{DecideArgs, Format};
-use super::policy::{Chosen, Supervision, registry};
+use super::policy::{Chosen, Supervision, check_host, registry};
 use crate::engine::verify::{NamedRejection, named, verify};
 use crate::evaluate::bound::bound;
 
@@ -43,6 +43,8 @@ pub(super) fn decide(args: &DecideArgs, output: &mut dyn Write) -> Result<(), Fa
     let policies = Chosen::several(&registry, policies, &args.options.given(), &effective)?;
     let mut block = read(&args.snapshot)?;
     if args.config.is_some() {
+        let cpus = block.view().cpus().map(Cpu::os_id).collect();
+        check_host(&effective, &cpus)?;
         block =
             bound(&block.view(), &effective.constraints(), effective.limits()).map_err(Failure::caller)?;
     }

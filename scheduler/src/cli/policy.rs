@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use tracing::warn;
 use vcpu_policies::BuiltIn;
+use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::options;
 use vcpu_policy_api::policy::{Decide, PolicyError};
 
@@ -167,6 +169,16 @@ impl<'a> Chosen<'a> {
             .find_map(|text| options::number(text, "threshold"));
         stated.unwrap_or(USUAL_THRESHOLD)
     }
+}
+
+/// Whether the configuration can be on a host of these CPUs; see [`Effective::check_host`].
+pub(super) fn check_host(effective: &Effective, cpus: &OsCpuSet) -> Result<(), Failure> {
+    let refused = effective.check_host(cpus);
+    let context = || match stating(effective, "host.reserved-cpus") {
+        Some(file) => format!("cannot use the configuration {}", file.display()),
+        None => "cannot use the configuration".to_owned(),
+    };
+    refused.with_context(context).map_err(Failure::Caller)
 }
 
 /// The file of the configuration, if it is what states this key.

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::Failure;
 use super::args::{Format, SimulateArgs};
-use super::policy::{Chosen, Supervision, registry};
+use super::policy::{Chosen, Supervision, check_host, registry};
 use super::table::TickTable;
 use crate::engine::terms::Terms;
 use crate::evaluate::simulation::{Setting, cpu_numbers, simulate as run};
@@ -33,6 +33,9 @@ pub(super) fn simulate(args: &SimulateArgs, output: &mut dyn Write) -> Result<()
     };
     let title = scenario.name().to_owned();
     let mut host = SimulatedHost::new(scenario);
+    if args.config.is_some() {
+        check_host(&effective, host.present_cpus())?;
+    }
     match args.format.format {
         Format::Json => {
             let report = run(&mut host, &mut engine, &setting, |_| Ok::<_, Failure>(()))?;

@@ -1,6 +1,27 @@
 //! What shows only in the light of the whole configuration.
 
+use vcpu_policy_api::cpuset::OsCpuSet;
+
 use super::{ContentError, Effective};
+
+impl Effective {
+    /// Checks that what is said can be on a host of these CPUs.
+    ///
+    /// # Errors
+    /// If nothing of it is left for guests.
+    pub fn check_host(&self, cpus: &OsCpuSet) -> Result<(), ContentError> {
+        let reserved = self.reserved_cpus.get();
+        if cpus.iter().any(|cpu| !reserved.contains(cpu)) {
+            return Ok(());
+        }
+        Err(ContentError::Value {
+            path: "host.reserved-cpus".to_owned(),
+            problem: format!(
+                "{reserved} leaves none of the host's CPUs {cpus}; expected one that is not reserved"
+            ),
+        })
+    }
+}
 
 /// Checks that what is said fits together.
 pub(super) fn check(effective: &Effective) -> Result<(), ContentError> {

@@ -6,8 +6,8 @@ use serde_json::json;
 use vcpu_policy_api::cpuset::OsCpuSet;
 use vcpu_policy_api::yaml;
 
+use super::list::{List, ListEntry, described, mapping};
 use super::pairs::Fields;
-use super::plugins::{List, ListEntry, described, mapping};
 use super::value::{Seed, Text, Value};
 use crate::engine::constraints::{DomainMatch, DomainRule};
 use crate::host::{DomainUuid, Wish, pattern};
@@ -28,10 +28,13 @@ pub struct Match {
     matches: DomainMatch,
 }
 
-/// Two are the same if they are written the same.
+/// Two are the same if they are of one UUID, or of patterns that are written the same.
 impl PartialEq for Match {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        match (&self.matches, &other.matches) {
+            (DomainMatch::Uuid(one), DomainMatch::Uuid(other)) => one == other,
+            _ => self.text == other.text,
+        }
     }
 }
 
@@ -165,7 +168,7 @@ impl<'de> Fields<'de> for Entry {
     }
 }
 
-impl<'de> ListEntry<'de> for Entry {
+impl ListEntry<'_> for Entry {
     type Made = DomainEntry;
 
     fn made(self) -> Result<DomainEntry, String> {

@@ -13,10 +13,8 @@ use super::domains::Domains;
 use super::pairs::{Fields, Pairs};
 use super::plugins::Plugins;
 use super::policy_options::PolicyOptions;
-use super::value::{
-    AbsolutePath, CallTimeout, Cooldown, Deadline, Fallback, Moves, PolicyName, Read, ReservedCpus, Seed,
-    StopTimeout, TickInterval, Uri, Value,
-};
+use super::quantity::{CallTimeout, Cooldown, Deadline, Moves, ReservedCpus, StopTimeout, TickInterval};
+use super::value::{AbsolutePath, Fallback, PolicyName, Read, Seed, Uri, Value};
 use super::word::{IsolatedCpus, OnExit};
 use crate::engine::terms::{InitialPins, ManualPins};
 use crate::plugin::registry::Isolation;
@@ -147,6 +145,7 @@ macro_rules! keys {
 
         /// What one source says; what it does not speak of is `None`.
         #[derive(Debug, Clone, Default, PartialEq)]
+        #[expect(clippy::doc_markdown, reason = "the same sentences are read in a terminal")]
         pub struct Layer {
             $(#[doc = $meaning] pub $field: Option<$type>,)*
         }
@@ -163,6 +162,7 @@ macro_rules! keys {
 
         /// The configuration in force.
         #[derive(Debug, Clone)]
+        #[expect(clippy::doc_markdown, reason = "the same sentences are read in a terminal")]
         pub struct Effective {
             $(#[doc = $meaning] pub $field: keys!(@type $kind $type),)*
             /// Where each value comes from.
@@ -194,8 +194,7 @@ macro_rules! keys {
 
         /// The keys whose values differ.
         pub fn changed(old: &Effective, new: &Effective) -> Vec<&'static Key> {
-            let mut differ = Vec::new();
-            $(differ.push(old.$field != new.$field);)*
+            let differ = [$(old.$field != new.$field),*];
             KEYS.iter().zip(differ).filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
         }
     };

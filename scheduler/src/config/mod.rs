@@ -14,21 +14,26 @@
 mod cross_check;
 mod domains;
 mod keys;
+mod list;
 mod pairs;
 mod plugins;
 mod policy_options;
 mod print;
+mod quantity;
 mod schema;
 mod value;
 mod word;
 
 use std::ffi::OsString;
+use std::fs::Metadata;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tracing::warn;
 use vcpu_policy_api::yaml::{self, YamlError};
 
 pub use self::domains::{DomainEntry, Domains, Match};
@@ -36,11 +41,11 @@ use self::keys::Layers;
 pub use self::keys::{Effective, KEYS, Key, Layer, Origin, Origins, TakesHold, Unsaid, changed, find};
 pub use self::plugins::{PluginEntry, Plugins};
 pub use self::policy_options::PolicyOptions;
-pub use self::schema::schema;
-pub use self::value::{
-    AbsolutePath, CallTimeout, Cooldown, Deadline, Fallback, Moves, PolicyName, ReservedCpus, StopTimeout,
-    Text, TickInterval, Time, Uri, Value,
+pub use self::quantity::{
+    CallTimeout, Cooldown, Deadline, Moves, ReservedCpus, StopTimeout, TickInterval, Time,
 };
+pub use self::schema::schema;
+pub use self::value::{AbsolutePath, Fallback, PolicyName, Text, Uri, Value};
 pub use self::word::{IsolatedCpus, OnExit};
 use crate::engine::constraints::Constraints;
 use crate::engine::terms::{Limits, Terms};
@@ -199,10 +204,29 @@ fn environment(uri: Option<OsString>) -> Result<Layer, ConfigError> {
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(file)?
-        .take(MOST_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    let opened = std::fs::File::open(file)?;
+    let metadata = opened.metadata()?;
+    if let Some(whom) = others_who_may_write(&metadata, rustix::process::geteuid().as_raw()) {
+        warn!(
+            "the configuration {} can be changed by {whom}, and so can what the daemon runs and connects to",
+            file.display()
+        );
+    }
+    opened.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Who may write a file beside root and this user; the group of an ordinary user is taken for their own.
+fn others_who_may_write(file: &Metadata, user: u32) -> Option<String> {
+    const BY_GROUP: u32 = 0o020;
+    const BY_ANYONE: u32 = 0o002;
+    match file.mode() {
+        _ if !file.is_file() => None,
+        mode if mode & BY_ANYONE != 0 => Some("anyone".to_owned()),
+        mode if mode & BY_GROUP != 0 && user == 0 => Some(format!("group {}", file.gid())),
+        _ if file.uid() != 0 && file.uid() != user => Some(format!("user {}", file.uid())),
+        _ => None,
+    }
 }
 
 /// Reads the content of a file.
@@ -214,14 +238,11 @@ pub fn parse(bytes: &[u8]) -> Result<Layer, ContentError> {
         return Err(ContentError::TooLong);
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let before = &bytes[..error.valid_up_to()];
-        let line_start = before
-            .iter()
-            .rposition(|&byte| byte == b'\n')
-            .map_or(0, |at| at + 1);
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
         ContentError::NotUtf8 {
-            line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
-            column: String::from_utf8_lossy(&before[line_start..]).chars().count() + 1,
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
         }
     })?;
     Ok(yaml::read(text)?)

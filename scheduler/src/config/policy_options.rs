@@ -107,7 +107,7 @@ impl<'de> Visitor<'de> for Finite {
     type Value = yaml::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the value of an option")
+        f.write_str("a word, a number of 64 bits, a list or \"key: value\" pairs")
     }
 
     fn visit_unit<E: Error>(self) -> Result<yaml::Value, E> {

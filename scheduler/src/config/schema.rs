@@ -13,19 +13,19 @@ pub fn schema() -> Value {
                 root.insert(key.path.to_owned(), of_key(key));
             }
             Some((group, name)) => {
-                let entry = root.entry(group).or_insert_with(|| group_of(Map::new()));
+                let entry = root.entry(group).or_insert_with(|| group_of(&Map::new()));
                 entry["properties"][name] = of_key(key);
             }
         }
     }
-    let mut schema = group_of(root);
+    let mut schema = group_of(&root);
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["title"] = "The configuration of vcpu-scheduler".into();
     schema
 }
 
 /// Nothing stands for no pairs.
-fn group_of(properties: Map<String, Value>) -> Value {
+fn group_of(properties: &Map<String, Value>) -> Value {
     json!({"type": ["object", "null"], "properties": properties, "additionalProperties": false})
 }
 

@@ -2,6 +2,11 @@ use std::error::Error;
 use std::fmt::Write;
 
 use super::*;
+use crate::engine::constraints::DomainMatch;
+use crate::engine::terms::{InitialPins, ManualPins};
+use crate::host::DomainUuid;
+
+mod damage;
 
 /// A file of the project.
 fn project(path: &str) -> PathBuf {
@@ -61,6 +66,18 @@ fn mistakes_are_located_and_explained() {
         writeln!(table, "{name}\n    {text}").expect("memory");
     }
     insta::assert_snapshot!(table);
+    let page = std::fs::read_to_string(project("docs/configuration.md")).expect("the page is there");
+    let shown: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("error: cannot use the configuration config.yaml: "))
+        .collect();
+    assert!(shown.len() >= 3);
+    for message in shown {
+        assert!(
+            table.contains(&format!(".yaml: {message}\n")),
+            "no file is answered with: {message}"
+        );
+    }
 }
 
 #[test]
@@ -76,6 +93,33 @@ fn a_file_that_is_not_there_is_named() {
             "{text}"
         );
     }
+}
+
+/// Whoever can change the file can change what runs, so it is said who can.
+#[test]
+fn others_who_may_write_the_file_are_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.yaml");
+    std::fs::write(&file, "").expect("written");
+    let told = |mode: u32, user: Option<u32>| {
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).expect("one's own");
+        let metadata = std::fs::metadata(&file).expect("there");
+        others_who_may_write(&metadata, user.unwrap_or(metadata.uid()))
+    };
+    assert_eq!(told(0o644, None), None);
+    assert_eq!(told(0o646, None).as_deref(), Some("anyone"));
+    assert!(told(0o664, Some(0)).is_some_and(|whom| whom.starts_with("group ")));
+    let owner = std::fs::metadata(&file).expect("there").uid();
+    let another = Some(owner + 1);
+    let expected = (owner != 0).then(|| format!("user {owner}"));
+    assert_eq!(told(0o644, another), expected, "root may write every file anyway");
+    let folder = std::fs::metadata("/tmp").expect("there");
+    assert_eq!(
+        others_who_may_write(&folder, 1),
+        None,
+        "what is no file is refused otherwise"
+    );
 }
 
 #[test]
@@ -105,6 +149,54 @@ fn nothing_said_is_no_mistake() {
         }
     );
     assert_eq!(usual.policy, PolicyName::usual());
+}
+
+#[test]
+fn what_is_said_reaches_the_engine() {
+    let said = effective(
+        "host: {reserved-cpus: '0,32', isolated-cpus: use}\nmanual-pins: override\ninitial-pins: respect\n\
+        limits: {moves-per-tick: unlimited, moves-per-minute: 100, cooldown: 30s}\n\
+        domains: [{match: 'db-*', manage: false}, {match: 6F1C0F4E-0000-4000-8000-00000000000f, cpus: 2-3}]\n\
+        deadline: 3s\ninterval: 1s",
+        "",
+    );
+    let terms = said.terms(9);
+    let limits = Limits {
+        moves_per_tick: None,
+        moves_per_minute: std::num::NonZeroU32::new(100),
+        cooldown: Duration::from_secs(30),
+    };
+    assert_eq!((terms.seed, terms.limits), (9, limits));
+    assert_eq!(
+        (terms.manual_pins, terms.initial_pins),
+        (ManualPins::Override, InitialPins::Respect)
+    );
+    let Constraints {
+        reserved,
+        use_isolated,
+        rules,
+    } = terms.constraints.as_ref();
+    assert!(reserved.to_string() == "0,32" && *use_isolated);
+    let [of_names, of_uuid] = rules.as_slice() else {
+        panic!("{rules:?}")
+    };
+    assert_eq!(
+        (of_names.text.as_str(), of_names.wish.manage),
+        ("db-*", Some(false))
+    );
+    assert!(
+        matches!(&of_names.matches, DomainMatch::Name(glob) if glob.is_match("db-1") && !glob.is_match("a-db-1"))
+    );
+    assert_eq!(
+        of_uuid.wish.cpus.as_ref().map(ToString::to_string).as_deref(),
+        Some("2-3")
+    );
+    assert!(
+        matches!(of_uuid.matches, DomainMatch::Uuid(DomainUuid(bytes)) if bytes[..2] == [0x6f, 0x1c] && bytes[15] == 15)
+    );
+    assert_eq!(said.decision_deadline(), Duration::from_secs(3));
+    let half = effective("interval: 1s", "").decision_deadline();
+    assert_eq!(half, Duration::from_millis(500));
 }
 
 #[test]
@@ -219,6 +311,7 @@ fn the_example_of_the_documentation_says_everything() {
 /// What is printed is a file that says the same, whatever was said and by whom.
 #[test]
 fn what_is_printed_reads_back_as_the_same() {
+    let defaults = yaml::Mapping::new();
     let example = example();
     let odd = "connect: \"a:///'#\"\npolicy: {name: \"x: y\", options: {a: \"#\", b: {c: [1, \"two\\nlines\"]}, d: \"\", e: ~}}\n\
         plugins: [{path: \"/a\\nb # c\"}]\nplugin-directory: \"/ a: b\\n\"\nstate-dir: \"/\\\"\\t~\"\n\
@@ -233,7 +326,7 @@ fn what_is_printed_reads_back_as_the_same() {
         (odd, &example),
     ] {
         let said = effective(file, flags);
-        let printed = said.to_yaml();
+        let printed = said.to_yaml(&defaults);
         let again = parse(printed.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{printed}"));
         let again = Sources::default().with(again);
         let differ: Vec<&str> = changed(&said, &again).iter().map(|key| key.path).collect();
@@ -241,148 +334,19 @@ fn what_is_printed_reads_back_as_the_same() {
         // What follows from other things goes on following.
         assert_eq!(again.deadline, said.deadline);
     }
-    insta::assert_snapshot!(effective(&example, "interval: 9s\npolicy: {options: {threshold: 3}}").to_yaml());
-}
-
-/// A file that was damaged in whatever way is a configuration, or is refused in words that say where.
-#[test]
-fn damage_never_does_more_than_to_be_told() {
-    const FILES: usize = 2_500;
-    let example = example();
-    let mut random = Random(oorandom::Rand32::new(2_500));
-    let (mut good, mut located) = (0, 0);
-    for _ in 0..FILES {
-        let mut bytes = example.clone().into_bytes();
-        for _ in 0..=random.below(3) {
-            bytes = damaged(&bytes, &mut random);
-        }
-        let read = parse(&bytes).and_then(|file| {
-            let effective = Sources::default().with(file);
-            cross_check::check(&effective).map(|()| effective)
-        });
-        match read {
-            Ok(effective) => {
-                good += 1;
-                parse(effective.to_yaml().as_bytes()).expect("what is printed can be read");
-            }
-            Err(error) => {
-                let text = told(&ConfigError::Content {
-                    file: "FILE".into(),
-                    source: error.clone(),
-                });
-                let place = text
-                    .strip_prefix("cannot use the configuration FILE: ")
-                    .expect(&text);
-                let has_place = match error {
-                    ContentError::NotUtf8 { .. } => place.starts_with("line "),
-                    ContentError::Yaml(YamlError { at: None, message }) => {
-                        message.starts_with("more than one")
-                    }
-                    ContentError::Yaml(_) => place.starts_with("line "),
-                    ContentError::Value { path, .. } => place.starts_with(&path) && !path.is_empty(),
-                    ContentError::TooLong => false,
-                };
-                assert!(
-                    has_place && place.len() > 20,
-                    "{text}\n{}",
-                    String::from_utf8_lossy(&bytes)
-                );
-                located += 1;
-            }
-        }
-    }
-    assert!(
-        good > FILES / 50 && located > FILES / 2,
-        "{good} good, {located} refused"
+    insta::assert_snapshot!(
+        effective(&example, "interval: 9s\npolicy: {options: {threshold: 3}}").to_yaml(&defaults)
     );
 }
 
-struct Random(oorandom::Rand32);
-
-impl Random {
-    /// From 0 to one less than `end`; 0 if there is nothing to choose from.
-    fn below(&mut self, end: usize) -> usize {
-        let draw = usize::try_from(self.0.rand_u32()).expect("32 bits");
-        draw % end.max(1)
-    }
-
-    fn of<'a>(&mut self, texts: &[&'a str]) -> &'a str {
-        texts[self.below(texts.len())]
-    }
-}
-
-/// The text with one more damage.
-fn damaged(bytes: &[u8], random: &mut Random) -> Vec<u8> {
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let (one, other) = (random.below(lines.len()), random.below(lines.len()));
-    match random.below(10) {
-        0 if !lines.is_empty() => drop(lines.remove(one)),
-        1 if !lines.is_empty() => lines.insert(other, lines[one]),
-        2 if !lines.is_empty() => lines.swap(one, other),
-        3 => {
-            let mut cut = bytes.to_vec();
-            cut.truncate(random.below(bytes.len()));
-            return cut;
-        }
-        4 => {
-            let mut changed = bytes.to_vec();
-            let at = random.below(changed.len());
-            if let Some(byte) = changed.get_mut(at) {
-                *byte = u8::try_from(random.below(256)).expect("a byte");
-            }
-            return changed;
-        }
-        5 => {
-            let mut longer = bytes.to_vec();
-            let junk = random.of(&[
-                "\t", "\u{feff}", "\0", "- ", ": ", "[", "}", "\"", "&a ", "*a", "!t ", "%", "---\n", "é",
-            ]);
-            let at = random.below(longer.len());
-            longer.splice(at..at, junk.bytes());
-            return longer;
-        }
-        _ => return with_other_words(&text, random).into_bytes(),
-    }
-    lines.concat().into_bytes()
-}
-
-/// The text with a word left out, doubled, or in place of another.
-fn with_other_words(text: &str, random: &mut Random) -> String {
-    const WORDS: &[&str] = &[
-        "",
-        "0",
-        "-1",
-        "99999999999999999999",
-        ".nan",
-        "1e999",
-        "0x7f",
-        "none",
-        "unlimited",
-        "keep",
-        "5s",
-        "~",
-        "true",
-        "[]",
-        "{}",
-        "\"\"",
-        "domains",
-        "interval",
-        "match",
-        "cpus",
-        "*",
-        "0-4000000000",
-    ];
-    let mut words: Vec<&str> = text.split_inclusive(' ').collect();
-    let (one, other) = (random.below(words.len()), random.below(words.len()));
-    if words.is_empty() {
-        return random.of(WORDS).to_owned();
-    }
-    match random.below(4) {
-        0 => drop(words.remove(one)),
-        1 => words.swap(one, other),
-        2 => words.insert(other, words[one]),
-        _ => words[one] = random.of(WORDS),
-    }
-    words.concat()
+/// Options that nobody set are the policy's, and are printed with those that somebody did.
+#[test]
+fn options_are_printed_complete() {
+    let defaults = PolicyOptions::from_text("low: 1\nhigh: {a: [1, 2]}\n").0;
+    let printed = |file: &str| effective(file, "").to_yaml(&defaults);
+    let complete = printed("policy: {options: {low: 3}}");
+    let again = effective(&complete, "");
+    assert_eq!(again.options.text(), "low: 3\nhigh:\n  a:\n  - 1\n  - 2\n");
+    assert_eq!(effective(&printed(""), "").options.0, defaults);
+    assert_eq!(effective(&printed(&complete), "").options, again.options);
 }

@@ -9,7 +9,7 @@
 use vcpu_policy_api::cpuset::CpuSet;
 use vcpu_policy_api::document::HostShape;
 use vcpu_policy_api::snapshot::{
-    DomainEntry, Moment, Snapshot, SnapshotBlock, SnapshotBuilder, SnapshotError, VcpuEntry,
+    Cpu, DomainEntry, Moment, Snapshot, SnapshotBlock, SnapshotBuilder, SnapshotError, VcpuEntry,
 };
 use vcpu_policy_api::topology::TopologyError;
 
@@ -41,7 +41,7 @@ pub fn bound(
     let managed = snapshot
         .cpus()
         .filter(|cpu| cpu.is_managed() && !constraints.reserved.contains(cpu.os_id()));
-    let managed: CpuSet = managed.map(|cpu| cpu.ix()).collect();
+    let managed: CpuSet = managed.map(Cpu::ix).collect();
     let mut builder = SnapshotBuilder::new();
     let moment = Moment {
         tick: snapshot.tick(),

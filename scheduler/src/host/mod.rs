@@ -68,6 +68,8 @@ pub struct HostIdentity {
     pub name: String,
     /// Whether it is the machine that this process runs on.
     pub is_local: bool,
+    /// The CPUs that it has, online or not.
+    pub cpus: OsCpuSet,
 }
 
 /// libvirt's identity of a domain.

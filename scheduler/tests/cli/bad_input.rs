@@ -166,7 +166,7 @@ fn a_snapshot_may_come_from_standard_input() {
 /// The variable is a default for a connection, so it must not get in the way where there is none.
 #[test]
 fn a_set_uri_does_not_get_in_the_way_of_a_scenario() {
-    for uri in ["", "test:///default"] {
+    for uri in ["", "test:///default", "not a URI"] {
         let output = super::binary()
             .env("LIBVIRT_DEFAULT_URI", uri)
             .args(["snapshot", "--scenario", SCENARIO, "--tick", "2"])

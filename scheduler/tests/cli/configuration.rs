@@ -198,7 +198,6 @@ fn faults(schema: &Value, value: &Value, path: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (word, stated) in schema.as_object().expect("a schema") {
         match word.as_str() {
-            "description" | "default" | "$schema" | "title" => {}
             // Patterns are for editors; the reader's own tests cover what they say.
             "pattern" => assert!(stated.is_string()),
             "type" => {
@@ -208,14 +207,15 @@ fn faults(schema: &Value, value: &Value, path: &str) -> Vec<String> {
                 }
             }
             "enum" if !stated.as_array().expect("words").contains(value) => {
-                found.push(format!("{path}: word"))
+                found.push(format!("{path}: word"));
             }
             "const" if stated != value => found.push(format!("{path}: word")),
-            "enum" | "const" => {}
             "minimum" if value.as_i64() < stated.as_i64() => found.push(format!("{path}: small")),
             "maximum" if value.as_i64() > stated.as_i64() => found.push(format!("{path}: large")),
             "minLength" if value.as_str().is_some_and(str::is_empty) => found.push(format!("{path}: empty")),
-            "minimum" | "maximum" | "minLength" => {}
+            // What is for readers, and what was looked at above and is in order.
+            "description" | "default" | "$schema" | "title" | "enum" | "const" | "minimum" | "maximum"
+            | "minLength" => {}
             "anyOf" => {
                 let fits = |schema: &Value| faults(schema, value, path).is_empty();
                 if !stated.as_array().expect("schemas").iter().any(fits) {
@@ -378,6 +378,9 @@ fn mistakes_are_named_with_the_file_and_the_key() {
         "on-exit: no\n",
         &["simulate", SCENARIO, "--config", "FILE"],
     );
+    let all_reserved = "host: {reserved-cpus: \"0-63\"}\n";
+    let simulate = &["simulate", SCENARIO, "--config", "FILE"];
+    check("config_that_leaves_no_cpu", all_reserved, simulate);
     check(
         "config_that_is_not_there",
         "",

@@ -60,10 +60,6 @@ fn guests_that_come_and_go_every_second_leave_nothing_behind() {
         }
     }
     let (early, late) = (early.expect("measured"), size(pid));
-    println!(
-        "{rounds} guests: {} -> {} KiB, {} -> {} files",
-        early.rss_kib, late.rss_kib, early.files, late.files
-    );
     let log = running.log();
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
     assert!(late.rss_kib < MOST_RSS_KIB, "{} KiB", late.rss_kib);

@@ -63,6 +63,7 @@ impl Host for Scripted {
         Ok(HostIdentity {
             name: "scripted".to_owned(),
             is_local: true,
+            cpus: OsCpuSet::first(2),
         })
     }
     fn sample(&mut self) -> Result<Sample, HostError> {

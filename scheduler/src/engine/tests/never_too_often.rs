@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::apply::apply;
+use crate::engine::ledger::Ledger;
 use crate::engine::terms::Limits;
 use crate::host::{Host, VcpuKey};
 
@@ -49,6 +50,7 @@ proptest! {
         let terms = Terms { limits, ..Terms::default() };
         let mut engine = Engine::new(make_wild(), terms).expect("made");
         let mut host = SimulatedHost::new(scenario);
+        let mut ledger = Ledger::unkept();
         // By the time of the sample that each was decided on.
         let mut attempts: Vec<(Duration, VcpuKey)> = Vec::new();
         for _ in 0..40 {
@@ -56,8 +58,11 @@ proptest! {
                 engine.interrupt();
                 continue;
             };
-            let Some(decision) = engine.decide(&sample).expect("decided") else { continue };
-            let applied = apply(&mut host, &decision.collected, &decision.verdict.accepted);
+            let terms = engine.terms().clone();
+            ledger.observe(&sample, &terms);
+            let Some(decision) = engine.decide(&sample, &ledger).expect("decided") else { continue };
+            let accepted = &decision.verdict.accepted;
+            let applied = apply(&mut host, &mut ledger, &terms, &decision.collected, accepted);
             let now = Duration::from_nanos(sample.read_at_ns);
             let tried = applied.pinned.iter().map(|pinned| pinned.key).chain(applied.failed.iter().map(|failed| failed.key));
             let tried: Vec<VcpuKey> = tried.collect();

@@ -256,9 +256,12 @@ impl Host for LibvirtHost {
         let uuid = self
             .uuid
             .unwrap_or_else(|| Uuid::new_v5(&Uuid::NAMESPACE_URL, self.uri.as_bytes()));
+        let mut cpus = self.topology.online();
+        cpus.unite(self.topology.offline().as_ref());
         Ok(HostIdentity {
             name: uuid.to_string(),
             is_local: self.is_local(),
+            cpus,
         })
     }
 

@@ -1,6 +1,10 @@
 //! Running domains that could not be read: the sample goes on without them, and it is said once.
+//!
+//! A domain that is just being started or stopped cannot be read for a moment, and nobody wants to hear of that. So it is
+//! said of one that could not be read for some time.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
@@ -9,11 +13,29 @@ use super::ffi::Connection;
 use super::guest::GuestError;
 use crate::host::{DomainKey, DomainUuid, HostError, Instance};
 
-/// The runs that were left out, and of how many samples in a row.
+/// For how long a domain may be between two states.
+const MOMENT: Duration = Duration::from_secs(10);
+
+/// The runs that were left out.
 #[derive(Debug, Default)]
 pub(super) struct Omissions {
-    last: BTreeMap<(DomainUuid, Instance), u32>,
-    current: BTreeMap<(DomainUuid, Instance), u32>,
+    last: BTreeMap<(DomainUuid, Instance), Omission>,
+    current: BTreeMap<(DomainUuid, Instance), Omission>,
+}
+
+/// Since when a run was left out of every sample, and whether that was said.
+#[derive(Debug, Clone, Copy)]
+struct Omission {
+    since: Instant,
+    said: bool,
+}
+
+impl Omission {
+    /// Another sample without it; says whether this is the moment to say so.
+    fn goes_on(&mut self, now: Instant) -> bool {
+        let long = now.duration_since(self.since) >= MOMENT;
+        long && !std::mem::replace(&mut self.said, long)
+    }
 }
 
 impl Omissions {
@@ -48,15 +70,34 @@ impl Omissions {
             }
             error => error,
         };
-        let times = self.last.get(&run).map_or(1, |times| times.saturating_add(1));
-        self.current.insert(run, times);
+        let now = Instant::now();
+        let known = self.last.get(&run).copied();
+        let mut omission = known.unwrap_or(Omission {
+            since: now,
+            said: false,
+        });
+        let say = omission.goes_on(now);
+        self.current.insert(run, omission);
         let error: &(dyn std::error::Error + 'static) = &error;
-        // Once may be a domain that is just being started or stopped.
-        if times == 2 {
+        if say {
             warn!(domain, error, "left out, since it cannot be read");
         } else {
             debug!(domain, error, "left out of this sample");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_is_said_once() {
+        let since = Instant::now();
+        let mut omission = Omission { since, said: false };
+        let said =
+            [0, 1, 9, 10, 11, 60].map(|seconds| omission.goes_on(since + Duration::from_secs(seconds)));
+        assert_eq!(said, [false, false, false, true, false, false]);
     }
 }

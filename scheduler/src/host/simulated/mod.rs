@@ -279,6 +279,7 @@ impl Host for SimulatedHost {
         Ok(HostIdentity {
             name: "simulated".to_owned(),
             is_local: true,
+            cpus: self.present.clone(),
         })
     }
 
