@@ -194,7 +194,7 @@ impl Run {
         let snapshot = &decision.collected.snapshot;
         report.measure(snapshot);
         let accepted = &decision.verdict.accepted;
-        let applied = apply(host, &mut self.ledger, &terms, &decision.collected, accepted);
+        let applied = apply(host, &mut self.ledger, &decision.collected, accepted);
         self.rejected += decision.verdict.rejected.len() as u64;
         self.failed += applied.failed.len() as u64;
         self.pins += applied.pinned.len() as u64;
@@ -227,7 +227,9 @@ fn remark(notice: &Notice) -> Option<String> {
         Finding::Taken => Some(format!(
             "{domain}/{vcpu} was pinned to {found} by another hand: left alone"
         )),
-        Finding::Returned => Some(format!("{domain}/{vcpu} was given back {found} by another hand: may be moved")),
+        Finding::Returned => Some(format!(
+            "{domain}/{vcpu} was given back {found} by another hand: may be moved"
+        )),
         Finding::Unchanged | Finding::Confirmed | Finding::Displaced | Finding::Overridden => None,
     }
 }
