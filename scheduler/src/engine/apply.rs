@@ -16,8 +16,7 @@ use vcpu_policy_api::plan::{Action, NamedAction};
 use super::collect::Collected;
 use super::journal::JournalError;
 use super::ledger::Ledger;
-use super::terms::Terms;
-use crate::host::{DomainKey, Host, PinError, VcpuKey};
+use crate::host::{DomainKey, Host, HostError, PinError, VcpuKey};
 
 /// What became of the actions of a tick.
 #[derive(Debug, Default)]
@@ -26,10 +25,12 @@ pub struct Applied {
     pub pinned: Vec<Pinned>,
     /// Tried without success.
     pub failed: Vec<Failed>,
-    /// Not tried, because someone else had pinned the vCPU meanwhile.
+    /// Not tried, because the vCPU had another affinity by then than the one known.
     pub taken: Vec<Taken>,
     /// Not even tried, because of the last failure, or because nothing could be recorded.
     pub untried: usize,
+    /// Why the host could not be asked for any pin, where that is so.
+    pub lost: Option<HostError>,
     /// Why the journal could not be written. Where that was before the pins, none was made.
     pub unrecorded: Option<JournalError>,
 }
@@ -54,7 +55,7 @@ pub struct Failed {
     pub error: PinError,
 }
 
-/// A pin that was left, because the vCPU is somebody else's.
+/// A pin that was left, because someone else was faster.
 #[derive(Debug)]
 pub struct Taken {
     /// Whom it concerns.
@@ -69,7 +70,6 @@ pub struct Taken {
 pub fn apply(
     host: &mut dyn Host,
     ledger: &mut Ledger,
-    terms: &Terms,
     collected: &Collected<'_>,
     actions: &[Action<'_>],
 ) -> Applied {
@@ -91,12 +91,21 @@ pub fn apply(
     }
     let mut domains: BTreeSet<DomainKey> = pins.iter().map(|(key, _)| key.domain_key()).collect();
     domains.extend(ledger.stale());
-    let mut refusals: BTreeMap<DomainKey, PinError> = ledger.keep(host, &domains).into_iter().collect();
+    let mut refusals = BTreeMap::new();
+    for (domain, refusal) in ledger.keep(host, &domains) {
+        match refusal {
+            PinError::Host(error) => applied.lost = Some(error),
+            refusal => _ = refusals.insert(domain, Refusal::new(refusal)),
+        }
+    }
     let mut pins = pins.into_iter();
-    for (key, action) in pins.by_ref() {
-        let outcome = attempt(host, ledger, terms, &key, &action, &mut refusals);
+    while applied.lost.is_none()
+        && let Some((key, action)) = pins.next()
+    {
+        let outcome = attempt(host, ledger, &key, &action, &mut refusals);
         match outcome {
             Outcome::Pinned => applied.pinned.push(Pinned { key, action }),
+            Outcome::Had => ledger.confirm(&key, &action.cpus),
             Outcome::Taken(found) => {
                 ledger.retract(&key, &action.cpus);
                 applied.taken.push(Taken { key, action, found });
@@ -122,9 +131,41 @@ pub fn apply(
     applied
 }
 
+/// That a domain did not take what it is to carry.
+struct Refusal {
+    /// The host's own words, for the first vCPU of the domain.
+    words: Option<PinError>,
+    /// Whether it may take it when it is tried again: its pins wait for that.
+    passes: bool,
+}
+
+impl Refusal {
+    fn new(words: PinError) -> Self {
+        Self {
+            passes: words.passes(),
+            words: Some(words),
+        }
+    }
+
+    /// What a pin of the domain fails with.
+    fn error(&mut self) -> PinError {
+        match self.words.take() {
+            Some(words) if self.passes => words,
+            None if self.passes => PinError::Busy {
+                source: "it does not yet carry its original affinities".into(),
+            },
+            words => PinError::Unrecorded {
+                source: words.map(Into::into),
+            },
+        }
+    }
+}
+
 /// What became of one pin.
 enum Outcome {
     Pinned,
+    /// It has this affinity, from a pin that was asked for earlier.
+    Had,
     Taken(OsCpuSet),
     Failed(PinError),
 }
@@ -132,30 +173,26 @@ enum Outcome {
 fn attempt(
     host: &mut dyn Host,
     ledger: &mut Ledger,
-    terms: &Terms,
     key: &VcpuKey,
     action: &NamedAction,
-    refusals: &mut BTreeMap<DomainKey, PinError>,
+    refusals: &mut BTreeMap<DomainKey, Refusal>,
 ) -> Outcome {
     let domain = key.domain_key();
-    if !ledger.is_findable(&domain) {
-        // The first vCPU of the domain gets the host's own words.
-        let refusal = refusals.remove(&domain);
-        return Outcome::Failed(match refusal {
-            Some(gone @ (PinError::Gone | PinError::Host(_) | PinError::Busy { .. })) => gone,
-            Some(error) => PinError::Unrecorded {
-                source: Some(Box::new(error)),
-            },
-            None => PinError::Unrecorded { source: None },
-        });
+    let refusal = refusals.get_mut(&domain);
+    if !ledger.is_findable(&domain) || refusal.as_ref().is_some_and(|refusal| refusal.passes) {
+        return Outcome::Failed(refusal.map_or(PinError::Unrecorded { source: None }, Refusal::error));
     }
     let found = match host.affinity(key) {
         Ok(found) => found,
         Err(error) => return Outcome::Failed(error),
     };
-    if ledger.is_taken(key, &found, terms) {
+    if !ledger.is_ours(key, &found) {
         return Outcome::Taken(found);
     }
+    if found == action.cpus {
+        return Outcome::Had;
+    }
+    ledger.ask(key);
     trace!(domain = action.domain, vcpu = action.vcpu, cpus = %action.cpus, "calling pin");
     match host.pin(key, &action.cpus) {
         Ok(()) => {

@@ -117,6 +117,9 @@ impl Engine {
     /// Learns from what became of the pins of a tick: all that were tried count for the limits, a vCPU that the host does
     /// not let be pinned is left alone for a while, and a lost connection makes the next sample a baseline.
     pub fn learn(&mut self, applied: &apply::Applied) {
+        if matches!(applied.lost, Some(HostError::Lost { .. })) {
+            self.collector.void_counters();
+        }
         for pinned in &applied.pinned {
             self.collector.tried(&pinned.key);
             self.collector.forgive(&pinned.key);

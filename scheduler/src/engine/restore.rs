@@ -4,7 +4,8 @@
 //! originals, and then, in this order, it carries nothing of ours any more and the journal forgets it. Whatever stops that
 //! in between, the next attempt goes on from there.
 //!
-//! - Every affinity is read just before it is replaced; one that is somebody else's decision stays.
+//! - Every affinity is read just before it is replaced; one that is somebody else's decision stays. One that has changed
+//!   since the sample is judged by the next one, which also shows which CPUs are online by then.
 //! - A domain or vCPU that is gone needs nothing. One that could not be read, that is busy or that refuses is tried again
 //!   until time is up, and stays in the journal if that did not help.
 //! - A lost connection is opened again while there is time.
@@ -64,6 +65,9 @@ pub enum Obstacle {
     /// The host did not do it.
     #[error(transparent)]
     Pin(PinError),
+    /// It had another affinity just now than a moment before: the next reading shows whose that is.
+    #[error("a vCPU's affinity was changed just now")]
+    Changed,
     /// The domain runs, but could not be read.
     #[error("the domain runs but cannot be read")]
     Unread,
@@ -112,10 +116,12 @@ impl Restored {
             }
             match self.domain(host, ledger, &domain) {
                 Ok(()) => {}
-                Err(PinError::Host(error)) => return self.remains(None, Obstacle::Host(error)),
-                Err(error) => {
+                Err(Obstacle::Pin(PinError::Host(error))) => {
+                    return self.remains(None, Obstacle::Host(error));
+                }
+                Err(obstacle) => {
                     let name = ledger.name(&domain).cloned();
-                    self.remains(name, Obstacle::Pin(error));
+                    self.remains(name, obstacle);
                 }
             }
         }
@@ -134,16 +140,17 @@ impl Restored {
         host: &mut dyn Host,
         ledger: &mut Ledger,
         domain: &DomainKey,
-    ) -> Result<(), PinError> {
+    ) -> Result<(), Obstacle> {
         let mut trouble = None;
         let mut left = Vec::new();
         for vcpu in ledger.touched(domain) {
             match give_back(host, ledger, &vcpu) {
                 Ok(Some(Given::Back(cpus))) => self.given_back.push(returned(ledger, &vcpu, cpus)),
                 Ok(Some(Given::Left(cpus))) => left.push(returned(ledger, &vcpu, cpus)),
+                Ok(Some(Given::Unclear)) => trouble = Some(Obstacle::Changed),
                 Ok(None) | Err(PinError::Gone) => {}
-                Err(error @ PinError::Host(_)) => return Err(error),
-                Err(error) => trouble = Some(error),
+                Err(error @ PinError::Host(_)) => return Err(Obstacle::Pin(error)),
+                Err(error) => trouble = Some(Obstacle::Pin(error)),
             }
         }
         if let Some(error) = trouble {
@@ -152,7 +159,7 @@ impl Restored {
         if ledger.is_carrying(domain) {
             match host.keep(domain, None) {
                 Ok(()) | Err(PinError::Gone | PinError::Unsupported { .. }) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(Obstacle::Pin(error)),
             }
         }
         self.left_alone.append(&mut left);
@@ -174,18 +181,25 @@ fn returned(ledger: &Ledger, vcpu: &VcpuKey, cpus: OsCpuSet) -> Returned {
 enum Given {
     Back(OsCpuSet),
     Left(OsCpuSet),
+    /// It is not what the sample showed.
+    Unclear,
 }
 
 fn give_back(host: &mut dyn Host, ledger: &mut Ledger, vcpu: &VcpuKey) -> Result<Option<Given>, PinError> {
     let found = host.affinity(vcpu)?;
-    let Some((original, ours)) = ledger.original(vcpu, &found) else {
+    let Some(original) = ledger.original(vcpu) else {
         return Ok(None);
     };
     if found == original {
         return Ok(None);
     }
-    if !ours {
-        return Ok(Some(Given::Left(found)));
+    if !ledger.is_ours(vcpu, &found) {
+        let given = if ledger.holds(vcpu) {
+            Given::Left(found)
+        } else {
+            Given::Unclear
+        };
+        return Ok(Some(given));
     }
     let mut given = original;
     let outcome = match host.pin(vcpu, &given) {

@@ -194,7 +194,7 @@ impl Run {
         let snapshot = &decision.collected.snapshot;
         report.measure(snapshot);
         let accepted = &decision.verdict.accepted;
-        let applied = apply(host, &mut self.ledger, &terms, &decision.collected, accepted);
+        let applied = apply(host, &mut self.ledger, &decision.collected, accepted);
         self.rejected += decision.verdict.rejected.len() as u64;
         self.failed += applied.failed.len() as u64;
         self.pins += applied.pinned.len() as u64;

@@ -30,7 +30,7 @@ use self::slots::Slots;
 use self::tracked::{KnownHost, Placement, TrackedDomain, TrackedVcpu};
 use super::limits::Limiter;
 use super::terms::Terms;
-use crate::host::{DomainSample, DomainUuid, Instance, Sample, VcpuKey};
+use crate::host::{DomainKey, DomainSample, DomainUuid, Instance, Sample, VcpuKey};
 
 /// A snapshot, and whom its rows stand for.
 #[derive(Debug, Clone, Copy)]
@@ -181,7 +181,7 @@ impl Collector {
             };
             writer.write(domain, tracked, &mut self.slots);
         }
-        self.forget_the_absent();
+        self.forget_the_absent(sample);
         match interval_ns {
             None => Ok(None),
             Some(_) => Ok(Some(Collected {
@@ -200,11 +200,20 @@ impl Collector {
         host
     }
 
-    /// Drops what this sample did not show, and lets go of its slots.
-    fn forget_the_absent(&mut self) {
+    /// Drops what this sample did not show, and lets go of its slots. What could not be read is still there: it keeps its
+    /// slots, and what is known of its pins.
+    fn forget_the_absent(&mut self, sample: &Sample) {
         let (slots, limiter) = (&mut self.slots, &mut self.limiter);
         self.domains.retain(|&(domain, instance), tracked| {
             let domain_seen = std::mem::take(&mut tracked.seen);
+            let key = DomainKey {
+                uuid: domain,
+                instance,
+            };
+            if !domain_seen && sample.unread.contains(&key) {
+                tracked.vcpus.iter_mut().for_each(|vcpu| vcpu.counters = None);
+                return true;
+            }
             tracked.vcpus.retain_mut(|vcpu| {
                 let seen = std::mem::take(&mut vcpu.seen) && domain_seen;
                 if !seen {

@@ -201,7 +201,7 @@ impl Daemon {
         }
         let all = decision.verdict.accepted.len();
         let accepted = &decision.verdict.accepted;
-        let applied = apply(host, ledger, &terms, &decision.collected, accepted);
+        let applied = apply(host, ledger, &decision.collected, accepted);
         self.totals.pins += applied.pinned.len() as u64;
         engine.learn(&applied);
         self.account(applied, all)?;
@@ -252,6 +252,14 @@ impl Daemon {
         }
         let failed = applied.failed.len() + applied.untried;
         let mut last = None;
+        match applied.lost {
+            Some(HostError::Stopped) => return Err(DaemonError::Host(HostError::Stopped)),
+            Some(error) => {
+                self.troubles.host(&error);
+                last = Some(PinError::Host(error));
+            }
+            None => {}
+        }
         for failure in applied.failed {
             match failure.error {
                 PinError::Host(HostError::Stopped) => return Err(DaemonError::Host(HostError::Stopped)),

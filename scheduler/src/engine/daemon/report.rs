@@ -90,8 +90,7 @@ pub(super) fn taken(taken: &[Taken]) {
         let NamedAction { domain, vcpu, .. } = action;
         info!(
             domain, vcpu, %found,
-            "pinned by another hand just now: left alone until it has its original affinity again or is released \
-             (vcpu-scheduler release {domain}/{vcpu})"
+            "pinned by another hand just now: not moved in this tick"
         );
     }
 }

@@ -103,7 +103,7 @@ impl Entry {
             vcpu,
             original: custody.original.clone(),
             expected: custody.expected.clone(),
-            asked: custody.asked.clone(),
+            asked: custody.asked.iter().chain(&custody.intended).cloned().collect(),
             manual: match &custody.hold {
                 Some(Hold::Manual(cpus)) => Some(cpus.clone()),
                 Some(Hold::Initial(_)) | None => None,
@@ -117,6 +117,7 @@ impl Entry {
             original: self.original.clone(),
             expected: self.expected.clone(),
             asked: self.asked.clone(),
+            intended: None,
             hold: self.manual.clone().map(Hold::Manual),
             touched: true,
         }

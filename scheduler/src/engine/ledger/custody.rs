@@ -25,6 +25,8 @@ pub struct Custody {
     pub expected: OsCpuSet,
     /// Affinities that may come to hold yet: asked for without an answer, or stated once and widened by the kernel.
     pub asked: Vec<OsCpuSet>,
+    /// The affinity that is about to be asked for. Whoever is seen to have it already has it from somebody else.
+    pub intended: Option<OsCpuSet>,
     /// Why it is left alone, if it is.
     pub hold: Option<Hold>,
     /// Whether it was ever asked to be pinned, so that there is something to give back.
@@ -100,18 +102,35 @@ impl Custody {
             original,
             expected: seen.clone(),
             asked: Vec::new(),
+            intended: None,
             touched: false,
         }
     }
 
-    /// A vCPU of a domain that carried this about it.
-    pub fn carried(kept: &Kept, seen: &OsCpuSet) -> Self {
+    /// A vCPU of a domain that carries this about it. Whatever affinity it is seen to have first, it left with.
+    pub fn carried(kept: &Kept) -> Self {
         Self {
             original: kept.original.clone(),
-            expected: seen.clone(),
+            expected: OsCpuSet::new(),
             asked: Vec::new(),
-            hold: kept.hands_off.then(|| Hold::Manual(seen.clone())),
+            intended: None,
+            hold: kept.hands_off.then(|| Hold::Manual(OsCpuSet::new())),
             touched: true,
+        }
+    }
+
+    /// Whether it is known only by what its domain carries.
+    pub fn is_unseen(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    /// It is seen, and was perhaps not before.
+    pub fn meet(&mut self, seen: &OsCpuSet) {
+        if self.is_unseen() {
+            self.expected.clone_from(seen);
+            if let Some(Hold::Manual(held)) = &mut self.hold {
+                held.clone_from(seen);
+            }
         }
     }
 
@@ -193,7 +212,7 @@ impl Custody {
             Mask::Asked(at)
         } else if scene.online != scene.online_before && is_expected(scene.online_before) {
             Mask::Shrunk
-        } else if !self.expected.iter().any(|cpu| scene.online.contains(cpu)) {
+        } else if !self.expected.iter().any(|cpu| scene.online.contains(cpu)) && is_wide(seen, scene) {
             Mask::Widened
         } else {
             Mask::Other
@@ -202,7 +221,7 @@ impl Custody {
 
     /// Whether this affinity is one that was found, set or asked for, or that the kernel made of one: nobody else's.
     pub fn is_ours(&self, seen: &OsCpuSet, scene: Scene<'_>) -> bool {
-        self.hold.is_none() && self.recognise(seen, scene) != Mask::Other
+        self.hold.is_none() && (self.is_unseen() || self.recognise(seen, scene) != Mask::Other)
     }
 
     /// Ends the hold on it: it may be moved from where it is. Whether there was one.
@@ -219,18 +238,29 @@ impl Custody {
     /// It is about to be pinned to this.
     pub fn intend(&mut self, cpus: &OsCpuSet) {
         self.touched = true;
-        self.remember(cpus.clone());
+        self.intended = Some(cpus.clone());
+    }
+
+    /// What is intended is asked for now.
+    pub fn ask(&mut self) {
+        if let Some(cpus) = self.intended.take() {
+            self.remember(cpus);
+        }
     }
 
     /// It was pinned to this.
     pub fn confirm(&mut self, cpus: &OsCpuSet) {
         self.expected.clone_from(cpus);
         self.asked.clear();
+        self.intended = None;
     }
 
     /// It was not pinned to this, and will not be.
     pub fn retract(&mut self, cpus: &OsCpuSet) {
-        self.asked.retain(|asked| asked != cpus);
+        // What was only intended may have been asked for earlier, and that may come about yet.
+        if self.intended.take().is_none() {
+            self.asked.retain(|asked| asked != cpus);
+        }
     }
 
     /// The affinity to give back, as far as its CPUs are online; all that is inherited where none of them is.
@@ -274,6 +304,13 @@ fn same(left: &OsCpuSet, right: &OsCpuSet, online: &OsCpuSet) -> bool {
     left.intersect(online.as_ref());
     right.intersect(online.as_ref());
     left == right && !left.is_empty()
+}
+
+/// Whether a mask is what the kernel makes of one whose CPUs are offline: all that are online, or were just now.
+fn is_wide(seen: &OsCpuSet, scene: Scene<'_>) -> bool {
+    let mut online = scene.online.clone();
+    online.intersect(scene.online_before.as_ref());
+    online.as_ref().is_subset(seen.as_ref())
 }
 
 /// Whether a mask binds to nothing, on a host and by a definition that bind to nothing either.

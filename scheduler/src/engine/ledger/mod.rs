@@ -49,6 +49,8 @@ pub struct Ledger {
     /// Records of runs that are not there (any more), and for how many samples.
     ended: Vec<(Entry, u32)>,
     online: OsCpuSet,
+    /// When the sample was read that was taken in last.
+    observed_at_ns: Option<u64>,
     /// vCPUs whose line in the journal is not what holds.
     unwritten: BTreeSet<VcpuKey>,
     /// What the journal is still to forget.
@@ -88,6 +90,7 @@ impl Ledger {
             runs: BTreeMap::new(),
             ended: left.into_iter().map(|entry| (entry, 0)).collect(),
             online: OsCpuSet::new(),
+            observed_at_ns: None,
             unwritten: BTreeSet::new(),
             forgotten: Vec::new(),
         }
@@ -103,8 +106,11 @@ impl Ledger {
         Self::new(Box::new(Unkept), Vec::new(), Box::new(new_token))
     }
 
-    /// Takes in what a sample shows.
+    /// Takes in what a sample shows. The same sample again shows nothing: what was pinned since is not in it.
     pub fn observe(&mut self, sample: &Sample, terms: &Terms) -> Observed {
+        if self.observed_at_ns.replace(sample.read_at_ns) == Some(sample.read_at_ns) {
+            return Observed::default();
+        }
         let online = sample.topology.online();
         let online_before = if self.online.is_empty() {
             online.clone()
@@ -147,10 +153,8 @@ impl Ledger {
 
     /// The run that a sample shows, which may be another one than was known by its key.
     fn run_of(&mut self, key: DomainKey, domain: &DomainSample) -> &mut Run {
-        if let Some(former) = self.runs.get(&key).filter(|run| run.is_other_than(domain)) {
-            let entries = former.entries();
-            self.ended.extend(entries.map(|entry| (entry, 0)));
-            self.runs.remove(&key);
+        if self.runs.get(&key).is_some_and(|run| run.is_other_than(domain)) {
+            self.part_with(key);
         }
         match self.runs.entry(key) {
             btree_map::Entry::Occupied(known) => known.into_mut(),
@@ -160,6 +164,14 @@ impl Ledger {
                 let records = self.ended.extract_if(.., is_of).map(|(entry, _)| entry).collect();
                 unknown.insert(Run::meet(domain, records))
             }
+        }
+    }
+
+    /// Moves the records of a run that ended out of the way.
+    fn part_with(&mut self, key: DomainKey) {
+        if let Some(run) = self.runs.remove(&key) {
+            self.forgotten.extend(run.off_record());
+            self.ended.extend(run.entries().map(|entry| (entry, 0)));
         }
     }
 
@@ -185,9 +197,7 @@ impl Ledger {
             .copied()
             .collect();
         for key in ended {
-            if let Some(run) = self.runs.remove(&key) {
-                self.ended.extend(run.entries().map(|entry| (entry, 0)));
-            }
+            self.part_with(key);
         }
         let forgotten = &mut self.forgotten;
         self.ended.retain(|(entry, samples)| {
@@ -209,16 +219,11 @@ impl Ledger {
         self.runs.get(&vcpu.domain_key())?.custody(vcpu.number)
     }
 
-    /// Whether an affinity that a vCPU was just found to have is anybody else's; if so, the vCPU is left alone from now on.
-    pub fn is_taken(&mut self, vcpu: &VcpuKey, found: &OsCpuSet, terms: &Terms) -> bool {
-        let Some(run) = self.runs.get_mut(&vcpu.domain_key()) else {
-            return true;
-        };
-        let taken = run.is_taken(vcpu.number, found, &self.online, terms.manual_pins);
-        if taken {
-            self.unwritten.insert(*vcpu);
-        }
-        taken
+    /// Whether an affinity that a vCPU was just found to have may be replaced. If it may not, the next sample says what it
+    /// is: only that also shows whether CPUs went offline, so that it was the kernel's doing.
+    pub fn is_ours(&self, vcpu: &VcpuKey, found: &OsCpuSet) -> bool {
+        let run = self.runs.get(&vcpu.domain_key());
+        run.is_some_and(|run| run.is_ours(vcpu.number, found, &self.online))
     }
 
     /// Records that these vCPUs are about to be pinned. When this returns, that is in the journal.
@@ -236,6 +241,11 @@ impl Ledger {
             }
         }
         self.write()
+    }
+
+    /// Takes note that what was intended for a vCPU is asked of the host now.
+    pub fn ask(&mut self, vcpu: &VcpuKey) {
+        self.change(vcpu, Custody::ask);
     }
 
     /// Takes note that a vCPU was pinned.
@@ -291,16 +301,17 @@ impl Ledger {
             let Some(run) = self.runs.get_mut(&vcpu.domain_key()) else {
                 continue;
             };
-            if run.is_on_record(vcpu.number) {
-                run.ensure_token(&mut self.new_token);
-                lines.extend(run.entry(vcpu.number).map(Line::Vcpu));
-            }
+            lines.extend(run.line(vcpu.number, &mut self.new_token));
         }
         if !lines.is_empty() {
             self.journal.append(&lines)?;
         }
         self.forgotten.clear();
-        self.unwritten.clear();
+        for vcpu in std::mem::take(&mut self.unwritten) {
+            if let Some(run) = self.runs.get_mut(&vcpu.domain_key()) {
+                run.told(vcpu.number);
+            }
+        }
         Ok(())
     }
 
@@ -332,7 +343,7 @@ impl Ledger {
                 Err(error) => {
                     debug!(domain = %run.name, "it does not carry its originals: {error}");
                     let lost = matches!(error, PinError::Host(_));
-                    if !lost {
+                    if !lost && !error.passes() {
                         run.does_not_carry();
                     }
                     refusals.push((*key, error));
@@ -371,18 +382,17 @@ impl Ledger {
         self.runs.get(domain).map(|run| &run.name)
     }
 
-    /// What a vCPU is given back now, and whether the affinity that it was found to have is ours to replace.
-    pub(super) fn original(&self, vcpu: &VcpuKey, found: &OsCpuSet) -> Option<(OsCpuSet, bool)> {
-        self.runs
-            .get(&vcpu.domain_key())?
-            .original(vcpu.number, found, &self.online)
+    /// What a vCPU is given back now.
+    pub(super) fn original(&self, vcpu: &VcpuKey) -> Option<OsCpuSet> {
+        let run = self.runs.get(&vcpu.domain_key())?;
+        run.original(vcpu.number, &self.online)
     }
 
     /// Forgets a domain: it was given back what it had.
     pub(super) fn forget(&mut self, domain: &DomainKey) {
         if let Some(run) = self.runs.get_mut(domain) {
-            let subjects: Vec<Subject> = run.entries().map(|entry| entry.subject()).collect();
-            self.forgotten.extend(subjects);
+            self.forgotten.extend(run.entries().map(|entry| entry.subject()));
+            self.forgotten.extend(run.off_record());
             run.start_over();
             self.unwritten.retain(|vcpu| vcpu.domain_key() != *domain);
         }
@@ -402,9 +412,13 @@ impl Ledger {
         self.runs.get(domain).is_some_and(|run| run.carried().is_some())
     }
 
-    /// Whether nothing is recorded anywhere. Before the first sample that is not known: domains may carry something.
+    /// Whether nothing is recorded anywhere. Before the first sample that is not known: domains may carry something. What the
+    /// journal is still to forget is recorded.
     pub(super) fn has_nothing_to_give_back(&self) -> bool {
-        !self.online.is_empty() && self.ended.is_empty() && self.recorded().is_empty()
+        !self.online.is_empty()
+            && self.ended.is_empty()
+            && self.forgotten.is_empty()
+            && self.recorded().is_empty()
     }
 
     /// The CPUs that were online in the last sample.

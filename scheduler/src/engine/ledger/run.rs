@@ -7,7 +7,7 @@ use vcpu_policy_api::cpuset::OsCpuSet;
 
 use super::custody::{Custody, Finding, Scene};
 use super::{NewToken, SAMPLES_MISSING};
-use crate::engine::journal::{Entry, Subject};
+use crate::engine::journal::{Entry, Line, Subject};
 use crate::engine::terms::{InitialPins, ManualPins};
 use crate::host::{Definition, DomainSample, DomainUuid, Incarnation, Keepsake, Kept, Token};
 
@@ -20,7 +20,7 @@ pub(super) struct Run {
     /// Given when something is first recorded.
     token: Option<Token>,
     definition: Arc<Definition>,
-    /// By number; those known from the journal are there before they are seen.
+    /// By number; those known from the journal, or by what the domain carries, are there before they are seen.
     vcpus: BTreeMap<u32, Tracked>,
     /// Records that were not taken over.
     superseded: Vec<Subject>,
@@ -39,6 +39,8 @@ struct Tracked {
     custody: Custody,
     /// Whether it was seen in this process.
     known: bool,
+    /// Whether the journal may hold something of it.
+    journalled: bool,
     seen: bool,
     /// In how many samples in a row it was not there.
     missing: u32,
@@ -89,8 +91,17 @@ impl Run {
                 superseded.push(record.subject());
             }
             if !moved {
-                vcpus.insert(record.vcpu, Tracked::not_yet_seen(record.custody()));
+                let tracked = Tracked {
+                    journalled: true,
+                    ..Tracked::not_yet_seen(record.custody())
+                };
+                vcpus.insert(record.vcpu, tracked);
             }
+        }
+        // A sample may not show all of its vCPUs yet.
+        for (&number, kept) in carried.iter().flat_map(|keepsake| &keepsake.vcpus) {
+            let carried = || Tracked::not_yet_seen(Custody::carried(kept));
+            vcpus.entry(number).or_insert_with(carried);
         }
         Self {
             uuid: domain.uuid,
@@ -168,16 +179,11 @@ impl Run {
             online_before: surroundings.online_before,
             inherited: inherited.unwrap_or(surroundings.online),
         };
-        let tracked = self.vcpus.entry(number).or_insert_with(|| {
-            let carried = self.shown.as_ref().and_then(|shown| shown.vcpus.get(&number));
-            match carried {
-                Some(kept) => Tracked::not_yet_seen(Custody::carried(kept, seen)),
-                None => Tracked {
-                    known: true,
-                    ..Tracked::not_yet_seen(Custody::first_seen(seen, scene, surroundings.initial))
-                },
-            }
+        let tracked = self.vcpus.entry(number).or_insert_with(|| Tracked {
+            known: true,
+            ..Tracked::not_yet_seen(Custody::first_seen(seen, scene, surroundings.initial))
         });
+        tracked.custody.meet(seen);
         let adopted = !std::mem::replace(&mut tracked.known, true);
         tracked.seen = true;
         tracked.missing = 0;
@@ -210,7 +216,7 @@ impl Run {
             }
             tracked.missing += 1;
             let gone = tracked.missing >= SAMPLES_MISSING;
-            if gone && tracked.custody.is_on_record() {
+            if gone && (tracked.journalled || tracked.custody.is_on_record()) {
                 lost_one = true;
                 changes.push(Change {
                     number,
@@ -264,33 +270,17 @@ impl Run {
         Some(changed)
     }
 
-    /// Whether an affinity that a vCPU was just found to have is anybody else's, who then keeps it.
-    pub(super) fn is_taken(
-        &mut self,
-        number: u32,
-        found: &OsCpuSet,
-        online: &OsCpuSet,
-        manual: ManualPins,
-    ) -> bool {
-        let definition = Arc::clone(&self.definition);
-        let scene = at_rest(&definition, number, online);
-        let taken = self.change(number, |custody| {
-            custody.observe(found, scene, manual);
-            custody.hold.is_some()
-        });
-        taken.unwrap_or(true)
+    /// Whether an affinity that a vCPU was just found to have may be replaced: it is the one that is known.
+    pub(super) fn is_ours(&self, number: u32, found: &OsCpuSet, online: &OsCpuSet) -> bool {
+        let scene = at_rest(&self.definition, number, online);
+        let custody = self.custody(number);
+        custody.is_some_and(|custody| custody.is_ours(found, scene))
     }
 
-    /// What a vCPU is given back now, and whether the affinity that it was found to have is ours to replace.
-    pub(super) fn original(
-        &self,
-        number: u32,
-        found: &OsCpuSet,
-        online: &OsCpuSet,
-    ) -> Option<(OsCpuSet, bool)> {
-        let custody = self.custody(number)?;
+    /// What a vCPU is given back now.
+    pub(super) fn original(&self, number: u32, online: &OsCpuSet) -> Option<OsCpuSet> {
         let scene = at_rest(&self.definition, number, online);
-        Some((custody.resolve(scene), custody.is_ours(found, scene)))
+        self.custody(number).map(|custody| custody.resolve(scene))
     }
 
     /// Ends the hold on a vCPU, or on all; says on which there was one.
@@ -315,9 +305,41 @@ impl Run {
         Some(Entry::new((self.uuid, &self.name), token, run, number, custody))
     }
 
+    /// What the journal is to be told of a vCPU, if anything.
+    pub(super) fn line(&mut self, number: u32, new_token: &mut NewToken) -> Option<Line> {
+        if self.is_on_record(number) {
+            self.ensure_token(new_token);
+            self.vcpus.get_mut(&number)?.journalled = true;
+            return self.entry(number).map(Line::Vcpu);
+        }
+        let token = self.token.as_ref()?;
+        let journalled = self.vcpus.get(&number)?.journalled;
+        journalled.then(|| Line::Forget(subject(self.uuid, token, number)))
+    }
+
+    /// The journal was told of a vCPU.
+    pub(super) fn told(&mut self, number: u32) {
+        if let Some(tracked) = self.vcpus.get_mut(&number) {
+            tracked.journalled = tracked.custody.is_on_record();
+        }
+    }
+
     /// What the journal is to say of all that is recorded.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.on_record().filter_map(|number| self.entry(number))
+        let seen = |number: &u32| self.custody(*number).is_some_and(|custody| !custody.is_unseen());
+        let numbers = self.on_record().filter(seen);
+        numbers.filter_map(|number| self.entry(number))
+    }
+
+    /// What the journal holds of it though nothing is recorded any more.
+    pub(super) fn off_record(&self) -> impl Iterator<Item = Subject> {
+        let off = |tracked: &Tracked| tracked.journalled && !tracked.custody.is_on_record();
+        let numbers = self.vcpus.iter().filter(move |(_, tracked)| off(tracked));
+        let token = self.token.iter();
+        token.flat_map(move |token| {
+            let numbers = numbers.clone();
+            numbers.map(|(&number, _)| subject(self.uuid, token, number))
+        })
     }
 
     /// Whether it may have to carry something else than it does, and takes it.
@@ -372,6 +394,7 @@ impl Tracked {
         Self {
             custody,
             known: false,
+            journalled: false,
             seen: false,
             missing: 0,
         }

@@ -164,13 +164,7 @@ fn process(host: &mut SimulatedHost, folder: &Path, life: &Life, work: Work, nam
         ledger.observe(&sample, &Terms::default());
         if let Some(decision) = engine.decide(&sample, &ledger).expect("decided") {
             let accepted = &decision.verdict.accepted;
-            apply(
-                &mut host,
-                &mut ledger,
-                &Terms::default(),
-                &decision.collected,
-                accepted,
-            );
+            apply(&mut host, &mut ledger, &decision.collected, accepted);
         }
         if life.is_over() {
             return false;

@@ -134,7 +134,7 @@ proptest! {
                 ledger.observe(&sample, &terms);
                 let Some(decision) = engine.decide(&sample, &ledger).expect("decided") else { continue };
                 let applied =
-                    apply(&mut host, &mut ledger, &terms, &decision.collected, &decision.verdict.accepted);
+                    apply(&mut host, &mut ledger, &decision.collected, &decision.verdict.accepted);
                 prop_assert!(applied.failed.is_empty());
                 for pinned in &applied.pinned {
                     let mut domains = sample.domains.iter();

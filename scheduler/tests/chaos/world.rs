@@ -1,0 +1,594 @@
+//! The model of a host, and the truth about it.
+//!
+//! The truth is what no scheduler could know for sure: who set each affinity, what it was before the scheduler's first pin,
+//! and what the scheduler has had a chance to see. The [laws](crate::laws) hold what it does against that.
+//!
+//! **Other hands** act between any two calls, never within one: the interface has no compare-and-set, and no model can ask
+//! for more than an affinity read just before its pin. What a hand sets is *noticed* when a sample or a reading shows it and
+//! it is not, on the CPUs that are online, the same as what the scheduler may take for its own work: what it saw last, what
+//! it has asked for, what the kernel makes of a mask whose CPUs are offline. The original set again is free again. What is
+//! neither one nor the other is *unclear*, and may be treated either way.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use vcpu_policy_api::snapshot::Snapshot;
+use vcpu_policy_api::topology::{Distances, Topology, uniform_sites};
+use vcpu_scheduler::engine::journal::Entry;
+use vcpu_scheduler::engine::terms::{InitialPins, ManualPins, Terms};
+use vcpu_scheduler::host::{
+    Definition, DomainKey, DomainUuid, Incarnation, Instance, Keepsake, Sample, VcpuKey,
+};
+
+use crate::dice::Dice;
+use crate::faults::Faults;
+use crate::mask::Mask;
+use crate::paper::Holds;
+
+/// How many events a failure shows.
+const SHOWN: usize = 40;
+
+/// The world as its parts share it.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    pub(crate) fn new(world: World) -> Self {
+        Self(Arc::new(Mutex::new(world)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Who set an affinity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Setter {
+    /// It was so when the vCPU came to be, or was set so by its rightful owner again.
+    Found,
+    /// The scheduler, or the kernel from what the scheduler had set.
+    Us,
+    /// Someone else.
+    Hand,
+    /// Someone else, but it may be taken for the scheduler's.
+    Unclear,
+}
+
+/// What the scheduler is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Tick,
+    Restore,
+}
+
+/// What a vCPU is to be given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Origin {
+    pub(crate) mask: Mask,
+    /// It bound to nothing, and nor did the definition.
+    pub(crate) inherits: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Vcpu {
+    pub(crate) number: u32,
+    pub(crate) mask: Mask,
+    pub(crate) setter: Setter,
+    /// Someone else's mask was shown to the scheduler, and cannot be mistaken.
+    pub(crate) noticed: bool,
+    /// What it had at first sight; more than one where it cannot be told which of them the scheduler knows.
+    pub(crate) origins: Vec<Origin>,
+    /// Whether another one may join them at the next look.
+    pub(crate) vague: bool,
+    /// Whether that was so once: it may then also have been taken for one that is respected.
+    pub(crate) uncertain: bool,
+    /// It had this at first sight, and such are respected.
+    pub(crate) respected: Option<Mask>,
+    /// A pin of the scheduler took effect.
+    pub(crate) touched: bool,
+    /// What the scheduler saw last.
+    pub(crate) seen: Mask,
+    /// It was read since the scheduler last acted on it or another hand did.
+    pub(crate) read: bool,
+    /// What was read then.
+    pub(crate) found: Mask,
+    /// That is someone else's, and cannot be mistaken.
+    pub(crate) taken: bool,
+    /// What its definition said in the last sample.
+    pub(crate) inherited_shown: Mask,
+    /// What the scheduler has asked for of late.
+    pub(crate) asks: VecDeque<Mask>,
+    /// What the journal says that was or will be asked for.
+    pub(crate) journalled: Vec<Mask>,
+    /// The mask that the kernel widened, and whose that was.
+    pub(crate) widened: Option<(Mask, Setter)>,
+    pub(crate) run_ns: u64,
+    /// When a pin was last asked for, and the shortest cooldown in force since.
+    pub(crate) attempted: Option<(u64, Duration)>,
+}
+
+pub(crate) struct Guest {
+    pub(crate) uuid: DomainUuid,
+    pub(crate) name: Arc<str>,
+    pub(crate) instance: Instance,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) keepsake: Option<Arc<Keepsake>>,
+    pub(crate) vcpus: Vec<Vcpu>,
+    /// vCPU numbers that were taken out, and how many samples have shown the domain without them.
+    pub(crate) unplugged: BTreeMap<u32, u32>,
+    /// It refused to carry a keepsake, for good as far as the host says.
+    pub(crate) refuses: bool,
+    /// Whom an obstinate hand pins in every tick.
+    pub(crate) obstinate: Option<(u32, Mask)>,
+}
+
+impl Guest {
+    pub(crate) fn key(&self) -> DomainKey {
+        DomainKey {
+            uuid: self.uuid,
+            instance: self.instance,
+        }
+    }
+
+    pub(crate) fn inherited(&self, number: u32, online: Mask) -> Mask {
+        let cpus = self.definition.cpus_of(number);
+        cpus.and_then(Mask::of).unwrap_or(online)
+    }
+}
+
+/// What the last sample showed of a vCPU.
+pub(crate) struct Shown {
+    pub(crate) run_ns: u64,
+    pub(crate) read_at_ns: u64,
+    /// The sample before showed it too, and its counters went on.
+    pub(crate) measured: bool,
+    pub(crate) allowed: Mask,
+    pub(crate) managed: bool,
+}
+
+/// A pin whose answer was not waited for.
+pub(crate) struct Landing {
+    pub(crate) key: VcpuKey,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) mask: Mask,
+    pub(crate) at_ns: u64,
+}
+
+pub(crate) struct World {
+    pub(crate) dice: Dice,
+    pub(crate) faults: Faults,
+    pub(crate) calm: bool,
+    /// Whether it tells incarnations, as a host on this machine does.
+    pub(crate) is_local: bool,
+    /// Whether domains can carry keepsakes.
+    pub(crate) keeps: bool,
+
+    pub(crate) now_ns: u64,
+    pub(crate) origin_ns: u64,
+    pub(crate) connected: bool,
+    pub(crate) count: u32,
+    pub(crate) online: Mask,
+    pub(crate) isolated: Mask,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) guests: Vec<Guest>,
+    pub(crate) saved: Vec<Guest>,
+    pub(crate) landing: Vec<Landing>,
+    pub(crate) serial: u64,
+
+    pub(crate) holds: Holds,
+    /// How many steps the process has left to live.
+    pub(crate) life: Option<u32>,
+    pub(crate) dead: bool,
+    pub(crate) phase: Phase,
+    pub(crate) terms: Terms,
+    pub(crate) shown: BTreeMap<VcpuKey, Shown>,
+    pub(crate) last: Option<Sample>,
+    /// Whether the last sample was the one before, once more.
+    pub(crate) stale: bool,
+    /// Whether the next sample cannot be held against the last one.
+    pub(crate) void: bool,
+    pub(crate) online_shown: Mask,
+    pub(crate) online_before: Mask,
+    /// When pins were asked for in the last minute.
+    pub(crate) attempts: VecDeque<u64>,
+    pub(crate) attempts_in_tick: u32,
+    pub(crate) pins: u64,
+    pub(crate) most_vcpus: u32,
+
+    pub(crate) tick: u64,
+    pub(crate) broken: Option<String>,
+    pub(crate) events: VecDeque<String>,
+    /// Of all events so far.
+    pub(crate) digest: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let faults = Faults::any(&mut dice);
+        let count = 4 + dice.below(5);
+        let isolated = if dice.one_in(4) {
+            Mask::one(count - 1)
+        } else {
+            Mask::NONE
+        };
+        let is_local = !dice.one_in(3);
+        let mut world = Self {
+            keeps: !is_local || !dice.one_in(5),
+            is_local,
+            dice,
+            faults,
+            calm: false,
+            now_ns: 1_000_000_000,
+            origin_ns: 0,
+            connected: true,
+            count,
+            online: Mask::first(count),
+            isolated,
+            topology: topology(count, Mask::first(count)),
+            guests: Vec::new(),
+            saved: Vec::new(),
+            landing: Vec::new(),
+            serial: 0,
+            holds: Holds::new(),
+            life: None,
+            dead: false,
+            phase: Phase::Tick,
+            terms: Terms::default(),
+            shown: BTreeMap::new(),
+            last: None,
+            stale: false,
+            void: false,
+            online_shown: Mask::first(count),
+            online_before: Mask::first(count),
+            attempts: VecDeque::new(),
+            attempts_in_tick: 0,
+            pins: 0,
+            most_vcpus: 0,
+            tick: 0,
+            broken: None,
+            events: VecDeque::new(),
+            digest: 0xcbf2_9ce4_8422_2325,
+        };
+        for _ in 0..3 {
+            world.create();
+        }
+        world
+    }
+
+    /// Takes note of an event.
+    pub(crate) fn tell(&mut self, event: fmt::Arguments<'_>) {
+        let mut text = if self.events.len()
+            < std::env::var("CHAOS_EVENTS")
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(SHOWN)
+        {
+            String::new()
+        } else {
+            self.events.pop_front().unwrap_or_default()
+        };
+        text.clear();
+        let _ = write!(text, "{} {event}", self.tick);
+        // FNV-1a.
+        for byte in text.bytes() {
+            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        self.events.push_back(text);
+    }
+
+    /// A law is broken; the first time counts.
+    pub(crate) fn breaks(&mut self, law: fmt::Arguments<'_>) {
+        if self.broken.is_none() {
+            self.broken = Some(law.to_string());
+        }
+    }
+
+    /// A step of the scheduler's process; `false` if that is dead.
+    pub(crate) fn step(&mut self) -> bool {
+        if let Some(left) = &mut self.life {
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None if !self.dead => {
+                    self.dead = true;
+                    self.tell(format_args!("killed"));
+                }
+                None => {}
+            }
+        }
+        !self.dead
+    }
+
+    pub(crate) fn serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    pub(crate) fn place(&self, key: &VcpuKey) -> Option<(usize, usize)> {
+        let guest = self
+            .guests
+            .iter()
+            .position(|guest| guest.key() == key.domain_key())?;
+        let vcpus = &self.guests[guest].vcpus;
+        Some((guest, vcpus.iter().position(|vcpu| vcpu.number == key.number)?))
+    }
+
+    /// The entry by which a new process would find a vCPU in the journal again.
+    pub(crate) fn entry(&self, guest: &Guest, number: u32) -> Option<&Entry> {
+        let token = guest.keepsake.as_ref().map(|keepsake| &*keepsake.token.0);
+        self.holds.values().find(|entry| {
+            let is_run = self.is_local && entry.run.as_deref() == Some(&*guest.incarnation.0);
+            entry.domain == guest.uuid
+                && entry.vcpu == number
+                && (is_run || token == Some(entry.token.as_str()))
+        })
+    }
+
+    pub(crate) fn is_on_record(&self, guest: &Guest, number: u32) -> bool {
+        let kept = guest.keepsake.as_ref();
+        kept.is_some_and(|keepsake| keepsake.vcpus.contains_key(&number))
+            || self.entry(guest, number).is_some()
+    }
+
+    /// The journal says what is about to be asked for.
+    pub(crate) fn intended(&mut self, entry: &Entry) {
+        let is_local = self.is_local;
+        for guest in self.guests.iter_mut().filter(|guest| guest.uuid == entry.domain) {
+            let token = guest.keepsake.as_ref().map(|keepsake| &*keepsake.token.0);
+            let is_run = is_local && entry.run.as_deref() == Some(&*guest.incarnation.0);
+            if !is_run && token != Some(entry.token.as_str()) {
+                continue;
+            }
+            if let Some(vcpu) = guest.vcpus.iter_mut().find(|vcpu| vcpu.number == entry.vcpu) {
+                vcpu.journalled = entry.asked.iter().filter_map(Mask::of).collect();
+            }
+        }
+    }
+
+    /// The scheduler reads an affinity just before it acts. What that is for good is for the next sample to say, which also
+    /// shows which CPUs are online.
+    pub(crate) fn read_back(&mut self, guest: usize, vcpu: usize) {
+        let before = self.guests[guest].vcpus[vcpu].clone();
+        let (online, shown) = (self.online, self.online_shown);
+        self.look(guest, vcpu);
+        let now = &mut self.guests[guest].vcpus[vcpu];
+        let read = now.noticed && !before.noticed;
+        let given_back =
+            self.phase == Phase::Restore && before.setter == Setter::Us && now.has_original([online, shown]);
+        let setter = if given_back { Setter::Found } else { before.setter };
+        *now = Vcpu {
+            read: true,
+            found: now.mask,
+            taken: read,
+            setter,
+            ..before
+        };
+    }
+
+    /// What a sample shows of a vCPU.
+    pub(crate) fn look(&mut self, guest: usize, vcpu: usize) {
+        let terms = &self.terms;
+        let (online, shown, before) = (self.online, self.online_shown, self.online_before);
+        let guest = &mut self.guests[guest];
+        let inherited = guest.inherited(guest.vcpus[vcpu].number, online);
+        let vcpu = &mut guest.vcpus[vcpu];
+        vcpu.look(terms, inherited, [online, shown, before]);
+    }
+
+    /// What the scheduler knew of a vCPU by memory alone is lost; `certain` if it surely is.
+    pub(crate) fn forget(&mut self, guest: usize, certain: bool) {
+        for at in 0..self.guests[guest].vcpus.len() {
+            let number = self.guests[guest].vcpus[at].number;
+            let on_record = self.is_on_record(&self.guests[guest], number);
+            self.guests[guest]
+                .unplugged
+                .values_mut()
+                .for_each(|samples| *samples = 0);
+            let vcpu = &mut self.guests[guest].vcpus[at];
+            vcpu.attempted = None;
+            if !on_record {
+                vcpu.forget(certain);
+            }
+        }
+    }
+
+    /// The policy is shown a snapshot; says whether it is to behave.
+    pub(crate) fn look_at_snapshot(&mut self, snapshot: &Snapshot<'_>) -> bool {
+        let most = self.most_vcpus;
+        for vcpu in snapshot.vcpus() {
+            if vcpu.slot() as u32 >= 2 * most + 1 {
+                let slot = vcpu.slot();
+                self.breaks(format_args!(
+                    "11 memory: slot {slot} with never more than {most} vCPUs"
+                ));
+            }
+        }
+        self.calm
+    }
+}
+
+impl Vcpu {
+    pub(crate) fn new(number: u32, mask: Mask) -> Self {
+        Self {
+            number,
+            mask,
+            setter: Setter::Found,
+            noticed: false,
+            origins: Vec::new(),
+            vague: false,
+            uncertain: false,
+            respected: None,
+            touched: false,
+            seen: mask,
+            read: false,
+            found: mask,
+            taken: false,
+            inherited_shown: Mask::NONE,
+            asks: VecDeque::new(),
+            journalled: Vec::new(),
+            widened: None,
+            run_ns: 0,
+            attempted: None,
+        }
+    }
+
+    fn look(&mut self, terms: &Terms, inherited: Mask, [online, shown, before]: [Mask; 3]) {
+        let everything = self.mask.same(online, online) && inherited.same(online, online);
+        if self.origins.is_empty() {
+            self.seen = self.mask;
+            let bound = !everything && !self.mask.same(inherited, online);
+            if terms.initial_pins == InitialPins::Respect && bound {
+                self.respected = Some(self.mask);
+            }
+        }
+        if self.origins.is_empty() || self.vague {
+            let origin = Origin {
+                mask: self.mask,
+                inherits: everything,
+            };
+            if !self.origins.contains(&origin) {
+                self.origins.push(origin);
+            }
+            self.vague = false;
+        }
+        if self.respected.is_some_and(|held| !held.same(self.mask, online))
+            && self.mask.same(inherited, online)
+        {
+            self.respected = None;
+            self.noticed = false;
+            self.setter = Setter::Unclear;
+        }
+        if self.setter == Setter::Hand {
+            if terms.manual_pins == ManualPins::Override || self.is_original(inherited, online) {
+                self.setter = Setter::Unclear;
+                self.noticed = false;
+            } else if !self.noticed {
+                let mistaken = |mask: Mask| {
+                    [online, shown, before]
+                        .iter()
+                        .any(|&online| mask.same(self.mask, online))
+                };
+                let known = self.asks.iter().chain(&self.journalled).chain([&self.seen]);
+                let widened = self.seen.and(online).is_empty() && online.and(before).is_within(self.mask);
+                let returned = self.uncertain && self.mask.same(inherited, online);
+                if known.copied().any(mistaken) || widened || returned {
+                    self.setter = Setter::Unclear;
+                } else {
+                    self.noticed = true;
+                }
+            }
+        }
+        self.seen = self.mask;
+    }
+
+    /// Whether it has what it would be given back, as far as the scheduler can know.
+    pub(crate) fn has_original(&self, online: [Mask; 2]) -> bool {
+        online
+            .into_iter()
+            .any(|online| self.is_original(self.inherited_shown, online))
+    }
+
+    fn is_original(&self, inherited: Mask, online: Mask) -> bool {
+        let mut origins = self.origins.iter();
+        origins.any(|origin| origin.resolve(inherited, online).same(self.mask, online))
+    }
+
+    fn forget(&mut self, certain: bool) {
+        if certain {
+            self.origins.clear();
+            self.uncertain = false;
+        } else {
+            self.vague = true;
+            self.uncertain = true;
+        }
+        self.noticed = false;
+        self.respected = None;
+        if certain {
+            self.setter = Setter::Found;
+            self.touched = false;
+        }
+    }
+}
+
+impl Origin {
+    /// The affinity to give back now.
+    pub(crate) fn resolve(self, inherited: Mask, online: Mask) -> Mask {
+        let own = if self.inherits { inherited } else { self.mask };
+        let choices = [own, inherited];
+        choices
+            .into_iter()
+            .find(|mask| !mask.and(online).is_empty())
+            .unwrap_or(online)
+    }
+}
+
+pub(crate) fn topology(count: u32, online: Mask) -> Arc<Topology> {
+    let mut sites = uniform_sites(1, 1, count, 1);
+    for site in &mut sites {
+        site.online = online.has(site.os_id.0);
+    }
+    Arc::new(Topology::new(sites, &Distances::new()).expect("a CPU is online"))
+}
+
+impl World {
+    /// A new process begins: what the one before knew by memory alone is lost.
+    pub(crate) fn begin_process(&mut self) {
+        self.land(None);
+        self.tell(format_args!("a process begins, {} records", self.holds.len()));
+        self.dead = false;
+        self.life = None;
+        self.phase = Phase::Tick;
+        self.connected = true;
+        self.last = None;
+        self.stale = false;
+        self.void();
+        self.attempts.clear();
+        self.online_shown = self.online;
+        self.laws_of_a_tick();
+        for guest in 0..self.guests.len() {
+            self.forget(guest, true);
+        }
+    }
+
+    /// A tick begins; says whether the terms are to be renewed.
+    pub(crate) fn begin_tick(&mut self) -> bool {
+        self.tick += 1;
+        self.phase = Phase::Tick;
+        self.attempts_in_tick = 0;
+        self.now_ns += 900_000_000 + u64::from(self.dice.below(200)) * 1_000_000;
+        for vcpu in self.guests.iter_mut().flat_map(|guest| &mut guest.vcpus) {
+            vcpu.read = false;
+        }
+        self.churn();
+        if self.dice.one_in(self.faults.death) {
+            self.life = Some(self.dice.below(40));
+        }
+        !self.calm && self.dice.one_in(60)
+    }
+
+    /// A guest that may be anywhere and is nobody's business but the scheduler's.
+    pub(crate) fn add_a_fresh_guest(&mut self) {
+        while self.online.0.count_ones() < 2 {
+            self.online = Mask::first(self.count);
+            self.topology = topology(self.count, self.online);
+        }
+        self.guests.retain(|guest| guest.uuid.0[0] != 99);
+        let serial = self.serial();
+        self.guests.push(Guest {
+            uuid: DomainUuid([99; 16]),
+            name: "fresh".into(),
+            instance: Instance(serial),
+            incarnation: Incarnation(format!("run-{serial}").into()),
+            definition: Arc::default(),
+            keepsake: None,
+            vcpus: vec![Vcpu::new(0, self.online)],
+            unplugged: BTreeMap::new(),
+            refuses: false,
+            obstinate: None,
+        });
+    }
+}
