@@ -25,9 +25,11 @@ pub(crate) struct Connection(pub(crate) Shared);
 
 impl Host for Connection {
     fn identity(&mut self) -> Result<HostIdentity, HostError> {
+        let world = self.0.lock();
         Ok(HostIdentity {
             name: "chaos".to_owned(),
-            is_local: self.0.lock().is_local,
+            is_local: world.is_local,
+            cpus: Mask::first(world.count).set(),
         })
     }
 

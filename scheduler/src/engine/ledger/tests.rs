@@ -1,5 +1,6 @@
 //! The ledger on samples made by hand: which run a record belongs to, and how long it is kept.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use vcpu_policy_api::document::uuid_from_name;
@@ -51,9 +52,12 @@ fn carrying(mut domain: DomainSample, token: &str, originals: &[(u32, &str)]) ->
     domain
 }
 
+/// Each a second later than the one before.
 fn sample(domains: Vec<DomainSample>) -> Sample {
+    static SECONDS: AtomicU64 = AtomicU64::new(0);
+    let seconds = SECONDS.fetch_add(1, Ordering::Relaxed);
     Sample {
-        read_at_ns: 0,
+        read_at_ns: seconds * 1_000_000_000,
         topology: Arc::new(Topology::uniform(1, 1, 4, 1).expect("valid")),
         isolated: OsCpuSet::new(),
         domains,
@@ -135,8 +139,9 @@ fn pinned(journal: &Shared, before: &DomainSample) -> Ledger {
 fn gives_back(ledger: &Ledger, domain: &DomainSample) -> Option<String> {
     let key = vcpu(domain, 0);
     let touched = ledger.touched(&key.domain_key());
-    let (cpus, ours) = ledger.original(&key, &domain.vcpus[0].affinity)?;
-    (touched.contains(&key) && ours).then(|| cpus.to_string())
+    let original = ledger.original(&key)?;
+    let ours = ledger.is_ours(&key, &domain.vcpus[0].affinity);
+    (touched.contains(&key) && ours).then(|| original.to_string())
 }
 
 #[test]
@@ -209,14 +214,16 @@ fn a_domain_that_cannot_be_read_is_not_gone() {
     let journal = Shared::default();
     let before = domain("a", 1, "run-1", &["0-3"]);
     let mut ledger = pinned(&journal, &before);
-    let mut unread = sample(Vec::new());
-    unread.unread.push(vcpu(&before, 0).domain_key());
+    let unread = || Sample {
+        unread: vec![vcpu(&before, 0).domain_key()],
+        ..sample(Vec::new())
+    };
     for _ in 0..2 * SAMPLES_ENDED {
-        ledger.observe(&unread, &Terms::default());
+        ledger.observe(&unread(), &Terms::default());
     }
     let mut next = journal.ledger();
     for _ in 0..2 * SAMPLES_ENDED {
-        next.observe(&unread, &Terms::default());
+        next.observe(&unread(), &Terms::default());
     }
     let now = domain("a", 1, "run-1", &["2"]);
     for ledger in [&mut ledger, &mut next] {

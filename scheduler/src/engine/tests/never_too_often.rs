@@ -62,7 +62,7 @@ proptest! {
             ledger.observe(&sample, &terms);
             let Some(decision) = engine.decide(&sample, &ledger).expect("decided") else { continue };
             let accepted = &decision.verdict.accepted;
-            let applied = apply(&mut host, &mut ledger, &terms, &decision.collected, accepted);
+            let applied = apply(&mut host, &mut ledger, &decision.collected, accepted);
             let now = Duration::from_nanos(sample.read_at_ns);
             let tried = applied.pinned.iter().map(|pinned| pinned.key).chain(applied.failed.iter().map(|failed| failed.key));
             let tried: Vec<VcpuKey> = tried.collect();

@@ -8,7 +8,7 @@ fn cpus(list: &str) -> OsCpuSet {
 
 /// Tells a story about a vCPU on CPUs 0 to 3, which begins with the affinity `first`.
 ///
-/// Steps: `intend C`, `confirm C`, `retract C`, `online C` (these are online from now on), `release`, and `see C`, to which
+/// Steps: `intend C`, `ask`, `confirm C`, `retract C`, `online C` (these are online from now on), `release`, and `see C`, to which
 /// the finding is added. In the end the affinity that would be given back is told.
 #[track_caller]
 fn check(first: &str, steps: &str, expect: &str) {
@@ -51,6 +51,7 @@ fn check_with(
         let (word, list) = step.split_once(' ').unwrap_or((step, "0"));
         match word {
             "intend" => custody.intend(&cpus(list)),
+            "ask" => custody.ask(),
             "confirm" => custody.confirm(&cpus(list)),
             "retract" => custody.retract(&cpus(list)),
             "online" => online = cpus(list),
@@ -90,18 +91,20 @@ fn what_we_set_or_asked_for_is_ours() {
     );
     check(
         "0-3",
-        "intend 2, see 2, see 2",
+        "intend 2, ask, see 2, see 2",
         "2 Confirmed; 2 Unchanged; gives back 0-3",
     );
+    // What was only intended is not on its way: whoever is seen to have it has it from another hand.
+    check("0-3", "intend 2, see 2", "2 Taken; gives back 0-3, held");
     check(
         "0-3",
-        "intend 2, retract 2, see 0-3",
+        "intend 2, ask, retract 2, see 0-3",
         "0-3 Unchanged; gives back 0-3",
     );
     // A call without an answer, then another one; the first comes about late.
     check(
         "0-3",
-        "intend 2, intend 1, see 1, see 2",
+        "intend 2, ask, intend 1, ask, see 1, see 2",
         "1 Confirmed; 2 Confirmed; gives back 0-3",
     );
 }
@@ -120,7 +123,7 @@ fn what_another_hand_set_is_left_alone_until_the_original_is_back() {
     );
     check(
         "0-3",
-        "intend 2, retract 2, see 2",
+        "intend 2, ask, retract 2, see 2",
         "2 Taken; gives back 0-3, held",
     );
     check(
@@ -238,7 +241,8 @@ fn what_is_carried_is_the_original() {
         original: Original::Cpus(cpus("0-1")),
         hands_off: true,
     };
-    let custody = Custody::carried(&kept, &cpus("3"));
+    let mut custody = Custody::carried(&kept);
+    custody.meet(&cpus("3"));
     assert_eq!(custody.hold, Some(Hold::Manual(cpus("3"))));
     assert_eq!(custody.kept(), Some(kept));
 }
