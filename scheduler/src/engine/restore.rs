@@ -190,10 +190,11 @@ fn give_back(host: &mut dyn Host, ledger: &mut Ledger, vcpu: &VcpuKey) -> Result
     let Some(original) = ledger.original(vcpu) else {
         return Ok(None);
     };
-    if found == original {
+    // What is still on its way does not get past a pin that is asked for after it.
+    if found == original && !ledger.is_pending(vcpu) {
         return Ok(None);
     }
-    if !ledger.is_ours(vcpu, &found) {
+    if found != original && !ledger.is_ours(vcpu, &found) {
         let given = if ledger.holds(vcpu) {
             Given::Left(found)
         } else {

@@ -142,6 +142,7 @@ impl World {
         for vcpu in self.guests.iter_mut().flat_map(|guest| &mut guest.vcpus) {
             if vcpu.mask.and(online).is_empty() {
                 vcpu.widened = Some((vcpu.mask, vcpu.setter));
+                vcpu.ask(vcpu.mask);
                 vcpu.mask = wide;
             } else if let Some((mask, setter)) = vcpu.widened
                 && finds_back
@@ -188,6 +189,7 @@ impl World {
             vcpus: Vec::new(),
             unplugged: BTreeMap::new(),
             refuses: false,
+            bare: false,
             obstinate: None,
         };
         let vcpus = 1 + self.dice.below(MOST_VCPUS);
@@ -250,6 +252,11 @@ impl World {
         if let Some(guest) = self.some_guest() {
             let guest = self.guests.remove(guest);
             self.start(u32::from(guest.uuid.0[0]));
+            // While there is no connection its daemon may begin anew too, and its ids with it.
+            let again = self.guests.iter_mut().find(|again| again.uuid == guest.uuid);
+            if let Some(again) = again.filter(|_| !self.connected) {
+                again.instance = guest.instance;
+            }
         }
     }
 
@@ -282,10 +289,16 @@ impl World {
 
     fn plug(&mut self) {
         let Some(guest) = self.some_guest() else { return };
+        // A domain that does not take a keepsake cannot be told of a vCPU that is gone.
+        let kept = self.guests[guest].keepsake.clone();
+        let is_kept = |number: &u32| {
+            kept.as_ref()
+                .is_some_and(|keepsake| keepsake.vcpus.contains_key(number))
+        };
         let out = self.guests[guest]
             .unplugged
             .iter()
-            .find(|&(_, &samples)| samples >= OUT);
+            .find(|&(number, &samples)| samples >= OUT && !is_kept(number));
         let Some((&number, _)) = out else { return };
         self.guests[guest].unplugged.remove(&number);
         let inherited = self.guests[guest].inherited(number, self.online);
@@ -335,6 +348,7 @@ impl World {
                 None => *vcpu = Vcpu::new(vcpu.number, vcpu.mask),
             }
             vcpu.read = false;
+            vcpu.arrives = true;
             vcpu.widened = None;
             vcpu.attempted = None;
         }

@@ -388,6 +388,11 @@ impl Ledger {
         run.original(vcpu.number, &self.online)
     }
 
+    /// Whether an affinity of ours may yet come to hold on a vCPU by itself.
+    pub(super) fn is_pending(&self, vcpu: &VcpuKey) -> bool {
+        self.custody(vcpu).is_some_and(Custody::is_pending)
+    }
+
     /// Forgets a domain: it was given back what it had.
     pub(super) fn forget(&mut self, domain: &DomainKey) {
         if let Some(run) = self.runs.get_mut(domain) {

@@ -118,11 +118,16 @@ impl Run {
         }
     }
 
-    /// Whether a domain that is seen with this key is another run all the same.
+    /// Whether a domain that is seen with this key is another run all the same: ids may begin anew with a connection.
+    ///
+    /// Where the host tells no incarnation, the token does: a domain that does not carry it any more is not the one that did.
     pub(super) fn is_other_than(&self, domain: &DomainSample) -> bool {
         match (&self.incarnation, &domain.incarnation) {
             (Some(known), Some(seen)) => known != seen,
-            _ => false,
+            _ => self.carried.as_ref().is_some_and(|carried| {
+                let seen = domain.keepsake.as_ref();
+                seen.is_none_or(|seen| seen.token != carried.token)
+            }),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The ledger on samples made by hand: which run a record belongs to, and how long it is kept.
 
+mod faults;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
