@@ -1,7 +1,8 @@
 //! Carrying out what the verifier let pass.
 //!
 //! In go the accepted actions of a tick; out comes what happened to each. Before the first pin, all of them are recorded in
-//! the ledger: in the journal, and in what the domains carry. What cannot be recorded is not pinned. Then they are carried
+//! the ledger: in the journal, and in what the domains carry. What cannot be recorded in both is not pinned (in the journal
+//! alone on a host of which no domain can carry anything). Then they are carried
 //! out in plan order, one call a pin. Just before its pin a vCPU's affinity is read once more: what someone else has set
 //! meanwhile stays. A pin that fails costs itself alone, unless the failure says that no other can succeed: then the rest
 //! is left undone.
@@ -138,16 +139,8 @@ fn attempt(
     refusals: &mut BTreeMap<DomainKey, PinError>,
 ) -> Outcome {
     let domain = key.domain_key();
-    if !ledger.is_findable(&domain) {
-        // The first vCPU of the domain gets the host's own words.
-        let refusal = refusals.remove(&domain);
-        return Outcome::Failed(match refusal {
-            Some(gone @ (PinError::Gone | PinError::Host(_) | PinError::Busy { .. })) => gone,
-            Some(error) => PinError::Unrecorded {
-                source: Some(Box::new(error)),
-            },
-            None => PinError::Unrecorded { source: None },
-        });
+    if !ledger.is_safe(key) {
+        return Outcome::Failed(unrecorded(&domain, refusals));
     }
     let found = match host.affinity(key) {
         Ok(found) => found,
@@ -163,5 +156,60 @@ fn attempt(
             Outcome::Pinned
         }
         Err(error) => Outcome::Failed(error),
+    }
+}
+
+/// Why a vCPU is not pinned whose domain does not carry its original. What is wrong with the domain's metadata the first vCPU
+/// says, in the host's own words; what is wrong with the domain all of them do.
+fn unrecorded(domain: &DomainKey, refusals: &mut BTreeMap<DomainKey, PinError>) -> PinError {
+    let (now, next) = match refusals.remove(domain) {
+        Some(PinError::Gone) => (PinError::Gone, Some(PinError::Gone)),
+        Some(PinError::Busy { source }) => {
+            let again = PinError::Busy {
+                source: source.to_string().into(),
+            };
+            (PinError::Busy { source }, Some(again))
+        }
+        Some(host @ PinError::Host(_)) => (host, None),
+        Some(error) => {
+            let source = Some(Box::new(error) as _);
+            (PinError::Unrecorded { source }, None)
+        }
+        None => (PinError::Unrecorded { source: None }, None),
+    };
+    refusals.extend(next.map(|next| (*domain, next)));
+    now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{DomainUuid, Instance};
+
+    /// What the first and the second vCPU of a domain are told.
+    #[track_caller]
+    fn check(refusal: Option<PinError>, expect: [&str; 2]) {
+        let domain = DomainKey {
+            uuid: DomainUuid([1; 16]),
+            instance: Instance(1),
+        };
+        let mut refusals: BTreeMap<_, _> = refusal.map(|refusal| (domain, refusal)).into_iter().collect();
+        let told = [(); 2].map(|()| crate::engine::daemon::chain(&unrecorded(&domain, &mut refusals)));
+        assert_eq!(told, expect);
+    }
+
+    #[test]
+    fn every_vcpu_of_a_busy_domain_is_busy_and_a_refusal_is_said_once() {
+        let source = || "in the host's words".into();
+        let busy = "the domain is busy: in the host's words";
+        let not_recorded = "the original affinity cannot be recorded in the domain";
+        check(Some(PinError::Busy { source: source() }), [busy, busy]);
+        check(Some(PinError::Gone), ["the vCPU is gone", "the vCPU is gone"]);
+        let refused = format!("{not_recorded}: the host refuses the pin: in the host's words");
+        check(
+            Some(PinError::Refused { source: source() }),
+            [&refused, not_recorded],
+        );
+        check(None, [not_recorded, not_recorded]);
     }
 }

@@ -294,6 +294,9 @@ impl Ledger {
             if run.is_on_record(vcpu.number) {
                 run.ensure_token(&mut self.new_token);
                 lines.extend(run.entry(vcpu.number).map(Line::Vcpu));
+            } else {
+                // It may have been left alone until now, and was never pinned.
+                lines.extend(run.subject(vcpu.number).map(Line::Forget));
             }
         }
         if !lines.is_empty() {
@@ -316,7 +319,7 @@ impl Ledger {
     pub fn keep(&mut self, host: &mut dyn Host, domains: &BTreeSet<DomainKey>) -> Vec<(DomainKey, PinError)> {
         let mut refusals = Vec::new();
         for key in domains {
-            let Some(run) = self.runs.get_mut(key).filter(|run| run.is_stale()) else {
+            let Some(run) = self.runs.get_mut(key).filter(|run| run.may_take()) else {
                 continue;
             };
             if run.records() > 0 {
@@ -333,7 +336,7 @@ impl Ledger {
                     debug!(domain = %run.name, "it does not carry its originals: {error}");
                     let lost = matches!(error, PinError::Host(_));
                     if !lost {
-                        run.does_not_carry();
+                        run.does_not_carry(&error);
                     }
                     refusals.push((*key, error));
                     if lost {
@@ -345,9 +348,10 @@ impl Ledger {
         refusals
     }
 
-    /// Whether what is recorded of a domain would be found again after a crash.
-    pub fn is_findable(&self, domain: &DomainKey) -> bool {
-        self.runs.get(domain).is_some_and(Run::is_findable)
+    /// Whether the original of a vCPU would be found again, whatever becomes of this process and of the domain's.
+    pub fn is_safe(&self, vcpu: &VcpuKey) -> bool {
+        let run = self.runs.get(&vcpu.domain_key());
+        run.is_some_and(|run| run.is_safe(vcpu.number))
     }
 
     /// The running domains of which something is recorded, or that carry something.
