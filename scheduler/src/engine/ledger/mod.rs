@@ -189,6 +189,9 @@ impl Ledger {
                 self.ended.extend(run.entries().map(|entry| (entry, 0)));
             }
         }
+        let runs = &self.runs;
+        self.unwritten
+            .retain(|vcpu| runs.contains_key(&vcpu.domain_key()));
         let forgotten = &mut self.forgotten;
         self.ended.retain(|(entry, samples)| {
             let keep = *samples <= SAMPLES_ENDED;

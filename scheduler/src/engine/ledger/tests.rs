@@ -402,3 +402,16 @@ fn a_cpu_that_was_plugged_in_meanwhile_is_among_all_that_are_given_back() {
         Some(&Original::Inherit)
     );
 }
+
+/// A dry run writes nothing, for as long as it goes on.
+#[test]
+fn who_never_writes_does_not_remember_runs_that_ended() {
+    let mut ledger = Ledger::unkept();
+    for instance in 0..3 * u64::from(SAMPLES_ENDED) {
+        for mask in ["0-3", "1"] {
+            let now = domain("a", instance, "", &[mask]);
+            ledger.observe(&sample(vec![now]), &Terms::default());
+        }
+    }
+    assert_eq!((ledger.unwritten.len(), ledger.ended.len()), (1, 0));
+}
