@@ -36,7 +36,7 @@ impl World {
             self.between_calls();
         }
         let vcpus = self.guests.iter().map(|guest| guest.vcpus.len()).sum::<usize>();
-        self.most_vcpus = self.most_vcpus.max(vcpus as u32);
+        self.most_vcpus = self.most_vcpus.max(vcpus);
     }
 
     fn act(&mut self) {
@@ -342,7 +342,7 @@ impl World {
                 // It did not take that the hold was over.
                 Some(kept) if kept.hands_off && guest.refuses => vcpu.setter = Setter::Unclear,
                 Some(_) if vcpu.setter == Setter::Hand => {
-                    (vcpu.setter, vcpu.noticed) = (Setter::Unclear, false)
+                    (vcpu.setter, vcpu.noticed) = (Setter::Unclear, false);
                 }
                 Some(_) => {}
                 None => *vcpu = Vcpu::new(vcpu.number, vcpu.mask),
