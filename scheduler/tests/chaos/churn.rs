@@ -36,7 +36,7 @@ impl World {
             self.between_calls();
         }
         let vcpus = self.guests.iter().map(|guest| guest.vcpus.len()).sum::<usize>();
-        self.most_vcpus = self.most_vcpus.max(vcpus as u32);
+        self.most_vcpus = self.most_vcpus.max(vcpus);
     }
 
     fn act(&mut self) {
@@ -252,11 +252,6 @@ impl World {
         if let Some(guest) = self.some_guest() {
             let guest = self.guests.remove(guest);
             self.start(u32::from(guest.uuid.0[0]));
-            // While there is no connection its daemon may begin anew too, and its ids with it.
-            let again = self.guests.iter_mut().find(|again| again.uuid == guest.uuid);
-            if let Some(again) = again.filter(|_| !self.connected) {
-                again.instance = guest.instance;
-            }
         }
     }
 
@@ -342,7 +337,7 @@ impl World {
                 // It did not take that the hold was over.
                 Some(kept) if kept.hands_off && guest.refuses => vcpu.setter = Setter::Unclear,
                 Some(_) if vcpu.setter == Setter::Hand => {
-                    (vcpu.setter, vcpu.noticed) = (Setter::Unclear, false)
+                    (vcpu.setter, vcpu.noticed) = (Setter::Unclear, false);
                 }
                 Some(_) => {}
                 None => *vcpu = Vcpu::new(vcpu.number, vcpu.mask),

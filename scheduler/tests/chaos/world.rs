@@ -74,6 +74,10 @@ pub(crate) struct Origin {
     pub(crate) inherits: bool,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that are true or not, each by itself"
+)]
 #[derive(Clone, Debug)]
 pub(crate) struct Vcpu {
     pub(crate) number: u32,
@@ -164,6 +168,10 @@ pub(crate) struct Landing {
     pub(crate) at_ns: u64,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that are true or not, each by itself"
+)]
 pub(crate) struct World {
     pub(crate) dice: Dice,
     pub(crate) faults: Faults,
@@ -203,7 +211,7 @@ pub(crate) struct World {
     pub(crate) attempts: VecDeque<u64>,
     pub(crate) attempts_in_tick: u32,
     pub(crate) pins: u64,
-    pub(crate) most_vcpus: u32,
+    pub(crate) most_vcpus: usize,
 
     pub(crate) tick: u64,
     pub(crate) broken: Option<String>,
@@ -401,7 +409,7 @@ impl World {
     pub(crate) fn look_at_snapshot(&mut self, snapshot: &Snapshot<'_>) -> bool {
         let most = self.most_vcpus;
         for vcpu in snapshot.vcpus() {
-            if vcpu.slot() as u32 >= 2 * most + 1 {
+            if vcpu.slot() > 2 * most {
                 let slot = vcpu.slot();
                 self.breaks(format_args!(
                     "11 memory: slot {slot} with never more than {most} vCPUs"
