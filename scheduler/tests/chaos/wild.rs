@@ -67,6 +67,15 @@ impl Wild {
     }
 }
 
+/// To a CPU that a vCPU is allowed and is not pinned to, if there is one.
+fn elsewhere(vcpu: &Vcpu<'_>, plan: &mut Plan) {
+    let alone = |cpu| [cpu].into_iter().collect::<CpuSet>();
+    let mut sets = vcpu.allowed().iter().map(alone);
+    if let Some(other) = sets.find(|set| set.as_ref() != vcpu.affinity()) {
+        plan.pin(vcpu.ix(), other.as_ref(), "calm", 1.0);
+    }
+}
+
 /// The model has few of anything.
 fn small(count: usize) -> u32 {
     u32::try_from(count).expect("few")
@@ -87,7 +96,11 @@ impl Decide for Wild {
             }
         }
         for vcpu in snapshot.vcpus() {
-            if calm || self.dice.one_in(3) {
+            if calm {
+                elsewhere(&vcpu, plan);
+                continue;
+            }
+            if self.dice.one_in(3) {
                 self.sense(&vcpu, plan);
             }
             if self.dice.one_in(9) {

@@ -346,7 +346,9 @@ impl Ledger {
                 Err(error) => {
                     debug!(domain = %run.name, "it does not carry its originals: {error}");
                     let lost = matches!(error, PinError::Host(_));
-                    if !lost {
+                    if lost {
+                        run.may_carry(keepsake.as_ref());
+                    } else {
                         run.does_not_carry(&error);
                     }
                     refusals.push((*key, error));

@@ -28,6 +28,8 @@ pub(super) struct Run {
     shown: Option<Arc<Keepsake>>,
     /// What the domain carries, as far as is known.
     carried: Option<Keepsake>,
+    /// Whether it was asked to carry nothing any more, and did not answer.
+    may_be_bare: bool,
     /// Whether it may have to carry something else.
     stale: bool,
     takes: Takes,
@@ -126,6 +128,7 @@ impl Run {
             shown: domain.keepsake.clone(),
             stale: carried.is_some(),
             carried,
+            may_be_bare: false,
             takes: Takes::It,
         }
     }
@@ -138,7 +141,7 @@ impl Run {
             (Some(known), Some(seen)) => known != seen,
             _ => self.carried.as_ref().is_some_and(|carried| {
                 let seen = domain.keepsake.as_ref();
-                seen.is_none_or(|seen| seen.token != carried.token)
+                seen.map_or(!self.may_be_bare, |seen| seen.token != carried.token)
             }),
         }
     }
@@ -179,6 +182,7 @@ impl Run {
         };
         if !same {
             self.shown.clone_from(&domain.keepsake);
+            self.may_be_bare = false;
             self.carried = domain.keepsake.as_deref().cloned();
             self.mark_stale();
         }
@@ -390,8 +394,14 @@ impl Run {
     /// It carries this now.
     pub(super) fn carries(&mut self, keepsake: Option<Keepsake>) {
         self.carried = keepsake;
+        self.may_be_bare = false;
         self.stale = false;
         self.takes = Takes::It;
+    }
+
+    /// It was asked to carry this, and whether it does is not known.
+    pub(super) fn may_carry(&mut self, keepsake: Option<&Keepsake>) {
+        self.may_be_bare = keepsake.is_none();
     }
 
     /// It does not take what it is to carry.
