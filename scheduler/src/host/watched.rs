@@ -220,9 +220,9 @@ fn died() -> HostError {
 }
 
 fn hung(patience: Duration) -> HostError {
-    let source = format!("no answer within {} s", patience.as_secs());
+    let source = format!("no answer within {}", humantime::format_duration(patience));
     HostError::Lost {
-        operation: "the host hangs".to_owned(),
+        operation: "libvirt hangs".to_owned(),
         source: source.into(),
     }
 }
