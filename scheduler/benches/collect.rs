@@ -1,5 +1,5 @@
 //! What it costs to make a snapshot of two samples: when nothing has changed, which is almost always, and when the terms
-//! have, so that every placement is worked out again.
+//! have, so that every placement is worked out again; and what it costs to know whose decision each affinity is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,11 @@ use vcpu_policy_api::ids::OsCpuId;
 use vcpu_policy_api::topology::Topology;
 use vcpu_scheduler::engine::collect::Collector;
 use vcpu_scheduler::engine::constraints::{Constraints, DomainMatch, DomainRule};
+use vcpu_scheduler::engine::ledger::Ledger;
 use vcpu_scheduler::engine::terms::{Limits, Terms};
-use vcpu_scheduler::host::{Definition, DomainSample, DomainUuid, Instance, Sample, VcpuSample, Wish};
+use vcpu_scheduler::host::{
+    Definition, DomainSample, DomainUuid, Instance, Sample, VcpuKey, VcpuSample, Wish,
+};
 
 const CPUS: u32 = 256;
 const VCPUS_EACH: u32 = 4;
@@ -109,5 +112,34 @@ fn collect(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, collect);
+/// Whose affinities are they, and which are left alone: what the ledger adds to a tick in which nothing has changed.
+fn ledger(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("ledger");
+    for vcpus in [1_000, 10_000] {
+        let mut sample = sample(vcpus);
+        let terms = terms();
+        let mut ledger = Ledger::unkept();
+        let keys: Vec<VcpuKey> = sample
+            .domains
+            .iter()
+            .flat_map(|domain| {
+                domain.vcpus.iter().map(|vcpu| VcpuKey {
+                    domain: domain.uuid,
+                    instance: domain.instance,
+                    number: vcpu.number,
+                })
+            })
+            .collect();
+        group.bench_function(BenchmarkId::new("steady", vcpus), |bencher| {
+            bencher.iter(|| {
+                sample.read_at_ns += 1_000_000_000;
+                ledger.observe(&sample, &terms);
+                keys.iter().filter(|key| ledger.holds(key)).count()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, collect, ledger);
 criterion_main!(benches);

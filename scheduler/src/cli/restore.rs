@@ -44,7 +44,7 @@ pub(super) fn restore(args: &RestoreArgs, output: &mut dyn Write) -> Result<(), 
     let identity = host.identity().map_err(Failure::world)?;
     let stated = effective.state_dir.as_ref().map(AbsolutePath::get);
     let mut state = State::open(&identity, stated, "restore")?;
-    let deadline = Instant::now() + effective.stop_timeout.get();
+    let deadline = deadline(&mut host, effective.stop_timeout.get());
     let terms = effective.terms(0);
     let restored = give_back(&mut host, &mut state.ledger, &terms, deadline, &signals.stop);
     write_result(output, &restored)?;
@@ -64,7 +64,8 @@ pub(super) fn at_the_end(
         info!(%timeout, "giving back the affinities; a second signal skips that");
     }
     host.heed(hurry.clone());
-    let restored = give_back(host, ledger, terms, Instant::now() + timeout, hurry);
+    let deadline = deadline(host, timeout);
+    let restored = give_back(host, ledger, terms, deadline, hurry);
     for Returned { domain, vcpu, cpus } in &restored.given_back {
         info!(domain = &**domain, vcpu, %cpus, "given back");
     }
@@ -80,6 +81,14 @@ pub(super) fn at_the_end(
         }
     }
     outcome(&restored)
+}
+
+/// When giving back ends, whatever the host does; what can be done at once is done however short the time.
+fn deadline(host: &mut Watched, timeout: Duration) -> Instant {
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    let deadline = Instant::now() + timeout.max(AT_ONCE);
+    host.answer_by(deadline);
+    deadline
 }
 
 fn write_result(output: &mut dyn Write, restored: &Restored) -> std::io::Result<()> {

@@ -1,7 +1,8 @@
 //! Carrying out what the verifier let pass.
 //!
 //! In go the accepted actions of a tick; out comes what happened to each. Before the first pin, all of them are recorded in
-//! the ledger: in the journal, and in what the domains carry. What cannot be recorded is not pinned. Then they are carried
+//! the ledger: in the journal, and in what the domains carry. What cannot be recorded in both is not pinned (in the journal
+//! alone on a host of which no domain can carry anything). Then they are carried
 //! out in plan order, one call a pin. Just before its pin a vCPU's affinity is read once more: what someone else has set
 //! meanwhile stays. A pin that fails costs itself alone, unless the failure says that no other can succeed: then the rest
 //! is left undone.
@@ -95,7 +96,7 @@ pub fn apply(
     for (domain, refusal) in ledger.keep(host, &domains) {
         match refusal {
             PinError::Host(error) => applied.lost = Some(error),
-            refusal => _ = refusals.insert(domain, Refusal::new(refusal)),
+            refusal => drop(refusals.insert(domain, refusal)),
         }
     }
     let mut pins = pins.into_iter();
@@ -131,36 +132,6 @@ pub fn apply(
     applied
 }
 
-/// That a domain did not take what it is to carry.
-struct Refusal {
-    /// The host's own words, for the first vCPU of the domain.
-    words: Option<PinError>,
-    /// Whether it may take it when it is tried again: its pins wait for that.
-    passes: bool,
-}
-
-impl Refusal {
-    fn new(words: PinError) -> Self {
-        Self {
-            passes: words.passes(),
-            words: Some(words),
-        }
-    }
-
-    /// What a pin of the domain fails with.
-    fn error(&mut self) -> PinError {
-        match self.words.take() {
-            Some(words) if self.passes => words,
-            None if self.passes => PinError::Busy {
-                source: "it does not yet carry its original affinities".into(),
-            },
-            words => PinError::Unrecorded {
-                source: words.map(Into::into),
-            },
-        }
-    }
-}
-
 /// What became of one pin.
 enum Outcome {
     Pinned,
@@ -175,12 +146,11 @@ fn attempt(
     ledger: &mut Ledger,
     key: &VcpuKey,
     action: &NamedAction,
-    refusals: &mut BTreeMap<DomainKey, Refusal>,
+    refusals: &mut BTreeMap<DomainKey, PinError>,
 ) -> Outcome {
     let domain = key.domain_key();
-    let refusal = refusals.get_mut(&domain);
-    if !ledger.is_findable(&domain) || refusal.as_ref().is_some_and(|refusal| refusal.passes) {
-        return Outcome::Failed(refusal.map_or(PinError::Unrecorded { source: None }, Refusal::error));
+    if !ledger.is_safe(key) {
+        return Outcome::Failed(unrecorded(&domain, refusals));
     }
     let found = match host.affinity(key) {
         Ok(found) => found,
@@ -200,5 +170,61 @@ fn attempt(
             Outcome::Pinned
         }
         Err(error) => Outcome::Failed(error),
+    }
+}
+
+/// Why a vCPU is not pinned whose domain does not carry its original. What is wrong with the domain's metadata the first vCPU
+/// says, in the host's own words; what is wrong with the domain all of them do.
+fn unrecorded(domain: &DomainKey, refusals: &mut BTreeMap<DomainKey, PinError>) -> PinError {
+    let (now, next) = match refusals.remove(domain) {
+        Some(PinError::Gone) => (PinError::Gone, Some(PinError::Gone)),
+        Some(PinError::Busy { source }) => {
+            let again = PinError::Busy {
+                source: source.to_string().into(),
+            };
+            (PinError::Busy { source }, Some(again))
+        }
+        // Neither will anything else be permitted.
+        Some(every @ (PinError::Host(_) | PinError::Forbidden { .. })) => (every, None),
+        Some(error) => {
+            let source = Some(Box::new(error) as _);
+            (PinError::Unrecorded { source }, None)
+        }
+        None => (PinError::Unrecorded { source: None }, None),
+    };
+    refusals.extend(next.map(|next| (*domain, next)));
+    now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{DomainUuid, Instance};
+
+    /// What the first and the second vCPU of a domain are told.
+    #[track_caller]
+    fn check(refusal: Option<PinError>, expect: [&str; 2]) {
+        let domain = DomainKey {
+            uuid: DomainUuid([1; 16]),
+            instance: Instance(1),
+        };
+        let mut refusals: BTreeMap<_, _> = refusal.map(|refusal| (domain, refusal)).into_iter().collect();
+        let told = [(); 2].map(|()| crate::engine::daemon::chain(&unrecorded(&domain, &mut refusals)));
+        assert_eq!(told, expect);
+    }
+
+    #[test]
+    fn every_vcpu_of_a_busy_domain_is_busy_and_a_refusal_is_said_once() {
+        let source = || "in the host's words".into();
+        let busy = "the domain is busy: in the host's words";
+        let not_recorded = "the original affinity cannot be recorded in the domain";
+        check(Some(PinError::Busy { source: source() }), [busy, busy]);
+        check(Some(PinError::Gone), ["the vCPU is gone", "the vCPU is gone"]);
+        let refused = format!("{not_recorded}: the host refuses the pin: in the host's words");
+        check(
+            Some(PinError::Refused { source: source() }),
+            [&refused, not_recorded],
+        );
+        check(None, [not_recorded, not_recorded]);
     }
 }

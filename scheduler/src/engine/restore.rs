@@ -9,6 +9,8 @@
 //! - A domain or vCPU that is gone needs nothing. One that could not be read, that is busy or that refuses is tried again
 //!   until time is up, and stays in the journal if that did not help.
 //! - A lost connection is opened again while there is time.
+//! - When time is up, no other domain is begun. (A single call is bounded by the host: see
+//!   [`Watched`](crate::host::watched::Watched).)
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,6 +73,9 @@ pub enum Obstacle {
     /// The domain runs, but could not be read.
     #[error("the domain runs but cannot be read")]
     Unread,
+    /// It was not come to.
+    #[error("time is up")]
+    Time,
     /// It is given back, but the journal does not know.
     #[error("the journal cannot be brought up to date")]
     Journal(#[source] JournalError),
@@ -87,7 +92,7 @@ pub fn restore(
     let mut restored = Restored::default();
     loop {
         restored.remaining.clear();
-        restored.pass(host, ledger, terms);
+        restored.pass(host, ledger, terms, deadline);
         let again = Instant::now() + PAUSE;
         if restored.remaining.is_empty() || again > deadline || stop.wait_until(again) {
             return restored;
@@ -96,7 +101,7 @@ pub fn restore(
 }
 
 impl Restored {
-    fn pass(&mut self, host: &mut dyn Host, ledger: &mut Ledger, terms: &Terms) {
+    fn pass(&mut self, host: &mut dyn Host, ledger: &mut Ledger, terms: &Terms, deadline: Instant) {
         if ledger.has_nothing_to_give_back() {
             return;
         }
@@ -113,6 +118,10 @@ impl Restored {
                 let name = ledger.name(&domain).cloned();
                 self.remains(name, Obstacle::Unread);
                 continue;
+            }
+            if Instant::now() > deadline {
+                self.remains(None, Obstacle::Time);
+                break;
             }
             match self.domain(host, ledger, &domain) {
                 Ok(()) => {}
@@ -190,10 +199,11 @@ fn give_back(host: &mut dyn Host, ledger: &mut Ledger, vcpu: &VcpuKey) -> Result
     let Some(original) = ledger.original(vcpu) else {
         return Ok(None);
     };
-    if found == original {
+    // What is still on its way does not get past a pin that is asked for after it.
+    if found == original && !ledger.is_pending(vcpu) {
         return Ok(None);
     }
-    if !ledger.is_ours(vcpu, &found) {
+    if found != original && !ledger.is_ours(vcpu, &found) {
         let given = if ledger.holds(vcpu) {
             Given::Left(found)
         } else {

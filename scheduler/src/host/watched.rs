@@ -2,16 +2,16 @@
 //!
 //! A call into libvirt may take as long as it likes, opening a connection to a stopped daemon forever. So all calls are
 //! made by a thread of the host's own, and the caller waits for the answer, for the wish to stop, or until its patience
-//! ends, whichever comes first. A thread that does not answer is left behind, and so is one that panicked: the
+//! ends, whichever comes first (or until a moment that ends all waiting, if there is one). A thread that does not answer is left behind, and so is one that panicked: the
 //! connection counts as lost. The next sample starts a new thread, but not before the old one is out of its call, so
 //! that however long a host hangs, one thread hangs with it.
 //!
 //! When the host says that the connection is lost, the next sample opens it again.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, after, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, at, bounded, select, unbounded};
 use vcpu_policy_api::cpuset::OsCpuSet;
 
 use super::{DomainKey, Host, HostError, HostIdentity, Keepsake, PinError, Sample, VcpuKey};
@@ -29,6 +29,8 @@ pub struct Watched {
     open: Open,
     patience: Duration,
     stop: Stop,
+    /// When all waiting ends, if it is to end.
+    until: Option<Instant>,
     thread: Option<Asked>,
     /// A thread that was left behind: the channel ends with it.
     left_behind: Option<Receiver<Never>>,
@@ -73,6 +75,7 @@ impl Watched {
             open,
             patience,
             stop,
+            until: None,
             thread: None,
             left_behind: None,
         };
@@ -86,6 +89,11 @@ impl Watched {
     /// From now on it is this wish to stop that ends a wait, and no longer the one before.
     pub fn heed(&mut self, stop: Stop) {
         self.stop = stop;
+    }
+
+    /// From now on no answer is waited for beyond this moment.
+    pub fn answer_by(&mut self, moment: Instant) {
+        self.until = Some(moment);
     }
 
     /// Starts a thread, which opens the connection and says what came of it.
@@ -115,10 +123,12 @@ impl Watched {
     }
 
     fn wait<T>(&self, answer: &Receiver<T>) -> Waited<T> {
+        let patient = Instant::now() + self.patience;
+        let moment = self.until.map_or(patient, |until| until.min(patient));
         select! {
             recv(answer) -> answer => answer.map_or(Waited::Died, Waited::Answered),
             recv(self.stop.channel()) -> _ => Waited::Stopped,
-            recv(after(self.patience)) -> _ => Waited::Hung,
+            recv(at(moment)) -> _ => Waited::Hung,
         }
     }
 
@@ -128,7 +138,7 @@ impl Watched {
             return Err(HostError::Stopped);
         }
         let Some(thread) = &self.thread else {
-            return Err(hung(self.patience));
+            return Err(self.hung());
         };
         let (sender, answer) = bounded(1);
         // If the thread has ended, so has the answer's channel.
@@ -157,10 +167,23 @@ impl Watched {
             Waited::Answered(answer) => return Ok(answer),
             Waited::Stopped => return Err(HostError::Stopped),
             Waited::Died => died(),
-            Waited::Hung => hung(self.patience),
+            Waited::Hung => self.hung(),
         };
         self.left_behind = self.thread.take().map(|thread| thread.alive);
         Err(lost)
+    }
+
+    fn hung(&self) -> HostError {
+        let is_up = self.until.is_some_and(|until| until <= Instant::now());
+        let source = if is_up {
+            "no answer until time was up".to_owned()
+        } else {
+            format!("no answer within {}", humantime::format_duration(self.patience))
+        };
+        HostError::Lost {
+            operation: "libvirt hangs".to_owned(),
+            source: source.into(),
+        }
     }
 
     /// Makes sure that there is a thread to ask.
@@ -170,7 +193,7 @@ impl Watched {
         }
         let gone = |alive: &Receiver<Never>| matches!(alive.try_recv(), Err(TryRecvError::Disconnected));
         if !self.left_behind.as_ref().is_none_or(gone) {
-            return Err(hung(self.patience));
+            return Err(self.hung());
         }
         self.left_behind = None;
         let opened = self.start();
@@ -216,14 +239,6 @@ fn died() -> HostError {
     HostError::Lost {
         operation: "the thread that talks to the host ended".to_owned(),
         source: "it panicked".into(),
-    }
-}
-
-fn hung(patience: Duration) -> HostError {
-    let source = format!("no answer within {}", humantime::format_duration(patience));
-    HostError::Lost {
-        operation: "libvirt hangs".to_owned(),
-        source: source.into(),
     }
 }
 

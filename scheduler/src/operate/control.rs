@@ -1,13 +1,16 @@
 //! The socket on which a running daemon takes orders.
 //!
-//! It lies in the folder of the host's journal, which only the daemon's user can reach. One request and one answer go over
+//! It lies in the folder of the host's journal, and only the daemon's user may connect to it. One request and one answer go over
 //! each connection, as a line of JSON either way. A request becomes an [`Order`] for the loop, which answers between two
-//! ticks. Nothing that comes over the socket can keep the loop waiting.
+//! ticks. Nothing that comes over the socket can keep the loop waiting; whoever connects and says nothing, or says it byte by
+//! byte, keeps others waiting for two seconds.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs::Permissions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
@@ -19,7 +22,7 @@ use crate::engine::daemon::{Order, Release, ReleaseError};
 /// The socket's name in its folder.
 const NAME: &str = "control";
 /// No request and no answer is longer, in bytes.
-const LONGEST_LINE: u64 = 64 * 1024;
+const LONGEST_LINE: usize = 64 * 1024;
 /// How long the other side may take to send or to take a line.
 const LINE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the loop may take to come to the next pause between ticks: a sample, at worst, of a host that hangs.
@@ -91,6 +94,8 @@ impl Control {
             _ => {}
         }
         let listener = UnixListener::bind(&path).map_err(failed)?;
+        // Whatever the mask says with which new files are made.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
         std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
@@ -116,7 +121,7 @@ impl Drop for Control {
 }
 
 fn serve(stream: &UnixStream, orders: &Sender<Order>) -> io::Result<()> {
-    let line = read_line(stream)?;
+    let line = read_line(stream, LINE_PATIENCE)?;
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Release(release)) => ask_loop(release, orders),
         Err(error) => Answer::Failed(format!("not a request: {error}")),
@@ -154,8 +159,7 @@ pub fn release(folder: &Path, release: &Release) -> Result<Vec<u32>, ControlErro
     })?;
     let exchange = || -> io::Result<Answer> {
         write_line(&stream, &Request::Release(release.clone()))?;
-        stream.set_read_timeout(Some(LOOP_PATIENCE + LINE_PATIENCE))?;
-        let line = read(&stream)?;
+        let line = read_line(&stream, LOOP_PATIENCE + LINE_PATIENCE)?;
         serde_json::from_str(&line).map_err(io::Error::from)
     };
     let answer = exchange().map_err(|source| ControlError::Io {
@@ -170,22 +174,36 @@ pub fn release(folder: &Path, release: &Release) -> Result<Vec<u32>, ControlErro
     }
 }
 
-fn read_line(stream: &UnixStream) -> io::Result<String> {
-    stream.set_read_timeout(Some(LINE_PATIENCE))?;
-    read(stream)
-}
-
-fn read(stream: &UnixStream) -> io::Result<String> {
-    let mut line = String::new();
-    BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut line)?;
-    if line.ends_with('\n') {
-        Ok(line)
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the other side sent no whole line",
-        ))
+/// The line that the other side sends; the whole of it comes within `patience`, or it does not count.
+fn read_line(mut stream: &UnixStream, patience: Duration) -> io::Result<String> {
+    let until = Instant::now() + patience;
+    let mut line = Vec::new();
+    let mut part = [0; 4096];
+    while !line.contains(&b'\n') {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no whole line came in time",
+            ));
+        }
+        if line.len() > LONGEST_LINE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the line is too long"));
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part) {
+            Ok(0) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the other side sent no whole line",
+                ));
+            }
+            Ok(length) => line.extend_from_slice(&part[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
+    String::from_utf8(line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn write_line(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
@@ -247,12 +265,47 @@ mod tests {
         for text in ["nonsense\n", "{\"release\":{}}\n", "{\"other\":1}\n", "\n"] {
             let mut stream = UnixStream::connect(folder.path().join(NAME)).expect("connected");
             stream.write_all(text.as_bytes()).expect("written");
-            let answer = read_line(&stream).expect("an answer");
+            let answer = read_line(&stream, LINE_PATIENCE).expect("an answer");
             assert!(answer.contains("not a request"), "{text}: {answer}");
         }
-        // One that says nothing is left after a while, and the next one is served.
-        let silent = UnixStream::connect(folder.path().join(NAME)).expect("connected");
-        drop(silent);
         assert!(orders.is_empty());
+    }
+
+    #[test]
+    fn nobody_else_may_connect() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (sender, _orders) = unbounded();
+        let _control = Control::listen(folder.path(), sender).expect("listening");
+        let found = std::fs::metadata(folder.path().join(NAME)).expect("it is there");
+        assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    }
+
+    /// One says nothing and one too little at a time; the next one is served all the same.
+    #[test]
+    fn who_does_not_come_to_the_point_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (sender, _orders) = unbounded();
+        let _control = Control::listen(folder.path(), sender).expect("listening");
+        let connect = || UnixStream::connect(folder.path().join(NAME)).expect("connected");
+        let (_silent, mut slow, mut last) = (connect(), connect(), connect());
+        let writing = thread::spawn(move || {
+            while slow.write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        last.write_all(b"nonsense\n").expect("written");
+        let answer = read_line(&last, Duration::from_secs(60)).expect("an answer");
+        assert!(answer.contains("not a request"), "{answer}");
+        writing.join().expect("left, so that writing failed");
+    }
+
+    #[test]
+    fn a_line_has_an_end() {
+        let (mut one, other) = UnixStream::pair().expect("connected");
+        let writing = thread::spawn(move || while one.write_all(&[b'x'; 4096]).is_ok() {});
+        let error = read_line(&other, Duration::from_secs(60)).expect_err("too long");
+        assert_eq!(error.to_string(), "the line is too long");
+        drop(other);
+        writing.join().expect("joined");
     }
 }

@@ -19,6 +19,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+pub(crate) use folders::walk;
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 pub use sealed::{MAX_BYTES, SealedLibrary, Sha256};
@@ -161,7 +162,7 @@ pub fn seal(path: &Path, expected: Option<Sha256>) -> Result<SealedLibrary, Trus
             kind: kind(FileType::Directory),
         });
     };
-    let (folder, path) = folders::walk(folder)?;
+    let (folder, path) = walk(folder)?;
     let path = path.join(name);
     let file = open_file(folder.as_fd(), name, &path)?;
     let library = SealedLibrary::new(file.as_fd(), path)?;

@@ -36,7 +36,7 @@ impl World {
             self.between_calls();
         }
         let vcpus = self.guests.iter().map(|guest| guest.vcpus.len()).sum::<usize>();
-        self.most_vcpus = self.most_vcpus.max(vcpus as u32);
+        self.most_vcpus = self.most_vcpus.max(vcpus);
     }
 
     fn act(&mut self) {
@@ -142,6 +142,7 @@ impl World {
         for vcpu in self.guests.iter_mut().flat_map(|guest| &mut guest.vcpus) {
             if vcpu.mask.and(online).is_empty() {
                 vcpu.widened = Some((vcpu.mask, vcpu.setter));
+                vcpu.ask(vcpu.mask);
                 vcpu.mask = wide;
             } else if let Some((mask, setter)) = vcpu.widened
                 && finds_back
@@ -188,6 +189,7 @@ impl World {
             vcpus: Vec::new(),
             unplugged: BTreeMap::new(),
             refuses: false,
+            bare: false,
             obstinate: None,
         };
         let vcpus = 1 + self.dice.below(MOST_VCPUS);
@@ -282,10 +284,16 @@ impl World {
 
     fn plug(&mut self) {
         let Some(guest) = self.some_guest() else { return };
+        // A domain that does not take a keepsake cannot be told of a vCPU that is gone.
+        let kept = self.guests[guest].keepsake.clone();
+        let is_kept = |number: &u32| {
+            kept.as_ref()
+                .is_some_and(|keepsake| keepsake.vcpus.contains_key(number))
+        };
         let out = self.guests[guest]
             .unplugged
             .iter()
-            .find(|&(_, &samples)| samples >= OUT);
+            .find(|&(number, &samples)| samples >= OUT && !is_kept(number));
         let Some((&number, _)) = out else { return };
         self.guests[guest].unplugged.remove(&number);
         let inherited = self.guests[guest].inherited(number, self.online);
@@ -329,12 +337,13 @@ impl World {
                 // It did not take that the hold was over.
                 Some(kept) if kept.hands_off && guest.refuses => vcpu.setter = Setter::Unclear,
                 Some(_) if vcpu.setter == Setter::Hand => {
-                    (vcpu.setter, vcpu.noticed) = (Setter::Unclear, false)
+                    (vcpu.setter, vcpu.noticed) = (Setter::Unclear, false);
                 }
                 Some(_) => {}
                 None => *vcpu = Vcpu::new(vcpu.number, vcpu.mask),
             }
             vcpu.read = false;
+            vcpu.arrives = true;
             vcpu.widened = None;
             vcpu.attempted = None;
         }

@@ -18,9 +18,6 @@ use crate::faults::{Fate, cause, lost};
 use crate::mask::Mask;
 use crate::world::{Landing, Phase, Setter, Shared, Shown, World};
 
-/// How many pins asked for are remembered as possibly on their way: as many as the ledger remembers.
-const ASKS: usize = 4;
-
 pub(crate) struct Connection(pub(crate) Shared);
 
 impl Host for Connection {
@@ -167,7 +164,9 @@ impl World {
                 Some(0) => sample.unread.push(self.guests[at].key()),
                 // A host that says of a domain that it is gone is believed when all is given back.
                 Some(1) if self.phase == Phase::Tick => self.forget(at, false),
-                Some(2) => {
+                // One sample in a row: of a vCPU that is missing for longer nobody can say that it is there.
+                Some(2) if !self.guests[at].bare => {
+                    self.guests[at].bare = true;
                     self.forget_cooldowns(at);
                     sample.domains.push(self.bare(at));
                 }
@@ -209,6 +208,7 @@ impl World {
     ) -> DomainSample {
         let mut sample = self.bare(at);
         let managed = self.is_managed(at);
+        self.guests[at].bare = false;
         for samples in self.guests[at].unplugged.values_mut() {
             *samples += 1;
         }
@@ -324,10 +324,7 @@ impl World {
         };
         let fate = self.faults.call(&mut self.dice);
         let vcpu = &mut self.guests[guest].vcpus[at];
-        vcpu.asks.push_back(mask);
-        if vcpu.asks.len() > ASKS {
-            vcpu.asks.pop_front();
-        }
+        vcpu.ask(mask);
         match fate {
             Fate::Fails(PinError::Gone) if self.phase == Phase::Restore => {
                 Err(PinError::Busy { source: cause() })
@@ -355,9 +352,11 @@ impl World {
                 Err(PinError::Host(lost()))
             }
             Fate::Works => {
-                // Some kernels take offline CPUs out of the mask.
+                // Some kernels take offline CPUs out of the mask. That they may have gone and come back since the sample is
+                // left out: nothing but a hand's narrower mask looks like that.
                 let trims = self.faults.lie > 0 && self.dice.one_in(2);
-                let set = if trims { mask.and(self.online) } else { mask };
+                let known = self.online.or(self.online_shown);
+                let set = if trims { mask.and(known) } else { mask };
                 if !self.set(guest, at, set, Setter::Us) {
                     return Err(PinError::Refused { source: cause() });
                 }

@@ -211,7 +211,20 @@ impl World {
     /// After all was given back.
     pub(crate) fn laws_of_the_end(&mut self) {
         let online = self.online;
-        for guest in 0..self.guests.len() {
+        let seen = |guest: &Guest| {
+            let sample = self.last.as_ref();
+            sample.is_some_and(|sample| {
+                sample
+                    .domains
+                    .iter()
+                    .any(|domain| domain.uuid == guest.uuid && domain.instance == guest.instance)
+            })
+        };
+        // Those that came after the sample are for the next process.
+        let seen: Vec<usize> = (0..self.guests.len())
+            .filter(|&at| seen(&self.guests[at]))
+            .collect();
+        for guest in seen {
             let of = &self.guests[guest];
             let uuid = of.uuid.0[0];
             let leftover = of.vcpus.iter().find(|vcpu| {

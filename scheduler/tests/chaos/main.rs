@@ -1,4 +1,23 @@
-//! Faults by the hundred: the engine in a world where everything goes wrong, by a million ticks.
+//! Faults by the hundred: the engine in a world where everything goes wrong, for a million ticks.
+//!
+//! Each seed is a world of its own: a [host](crate::world) of a few CPUs and guests, [other hands](crate::churn), a
+//! [weather of faults](crate::faults), a [policy without manners](crate::wild), and one [process](crate::process) of the
+//! scheduler after another. At every call and every tick the [laws](crate::laws) are held against the truth, which only the
+//! world knows. The first law that is broken is printed with the seed, the tick and the last events.
+//!
+//! All chance comes from the seed, and no clock is read but the world's, so a seed that fails fails again:
+//! `CHAOS_SEED=7 cargo test -p vcpu-scheduler --test chaos` runs that one alone.
+//!
+//! What no scheduler can know is left out of the world, or counts as unclear, each where it is modelled:
+//! - A hand that sets just what the scheduler may have asked for is not told from the scheduler.
+//! - A vCPU that is taken out and put in again within three samples is not told from the one before; neither is one of a
+//!   domain that no longer takes a keepsake.
+//! - A domain that comes back from a managed save has the affinities it left with, whoever set them meanwhile.
+//! - A host that says, while all is given back, that a domain or vCPU is gone, is believed.
+//! - A pin that hangs takes effect before the next sample, as `Watched` sees to, and before another process begins.
+//!
+//! Hangs themselves, with real threads, are the matter of `Watched` and its own tests: here a hang is what it makes of one.
+
 mod churn;
 mod dice;
 mod faults;
@@ -15,9 +34,10 @@ use std::panic::AssertUnwindSafe;
 use self::process::{End, Process};
 use self::world::{Shared, World};
 
-/// How many ticks a seed lasts.
+/// How many ticks a seed lasts, at least.
 const TICKS: u32 = 1000;
-const SEEDS: u64 = 80;
+/// Together a million ticks.
+const SEEDS: u64 = 1000;
 const THREADS: u64 = 2;
 
 /// What a seed came to.
@@ -81,7 +101,9 @@ fn the_laws_hold() {
     if let Ok(seed) = std::env::var("CHAOS_SEED") {
         let seed = seed.parse().expect("CHAOS_SEED is a number");
         let outcome = run(seed);
-        assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
+        if let Err(broken) = outcome {
+            panic!("{broken}");
+        }
         return;
     }
     let of_thread = |thread| -> Result<(u64, u64), String> {
@@ -103,7 +125,7 @@ fn the_laws_hold() {
     });
     for outcome in outcomes {
         let (ticks, pins) = outcome.unwrap_or_else(|broken| panic!("{broken}"));
-        assert!(ticks > 0 && pins > 0);
+        assert!(ticks > 0 && pins > ticks / 10, "{pins} pins in {ticks} ticks");
     }
 }
 

@@ -170,10 +170,13 @@ impl Process {
     /// Gives back; says whether nothing remained.
     pub(crate) fn stop(&mut self) -> bool {
         let terms = self.engine.terms().clone();
-        let (_stopper, stop) = Stop::new();
+        // Whoever is in a hurry gets one pass, however long that takes: no clock has a say in it.
+        let (stopper, stop) = Stop::new();
+        drop(stopper);
+        let in_an_hour = Instant::now() + Duration::from_secs(3600);
         self.world.lock().phase = Phase::Restore;
         for _ in 0..PASSES {
-            let restored = restore(&mut self.host, &mut self.ledger, &terms, Instant::now(), &stop);
+            let restored = restore(&mut self.host, &mut self.ledger, &terms, in_an_hour, &stop);
             let mut world = self.world.lock();
             world.tell(format_args!("restored: {restored:?}"));
             if world.dead {

@@ -45,11 +45,11 @@ impl Wild {
     fn nonsense(&mut self, snapshot: &Snapshot<'_>, plan: &mut Plan, count: u32) {
         let (cpus, _, vcpus) = snapshot.counts();
         for _ in 0..count {
-            let vcpu = VcpuIx(self.dice.below(vcpus as u32 + 3));
+            let vcpu = VcpuIx(self.dice.below(small(vcpus) + 3));
             let rows = if self.dice.one_in(10) {
                 CpuSet::new()
             } else {
-                self.rows(cpus as u32 + 2)
+                self.rows(small(cpus) + 2)
             };
             let gain = self.gain();
             plan.pin(vcpu, rows.as_ref(), "wild", gain);
@@ -65,6 +65,11 @@ impl Wild {
         }
         plan.pin(vcpu.ix(), rows.as_ref(), "wild", 1.0);
     }
+}
+
+/// The model has few of anything.
+fn small(count: usize) -> u32 {
+    u32::try_from(count).expect("few")
 }
 
 impl Decide for Wild {

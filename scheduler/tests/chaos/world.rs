@@ -27,6 +27,8 @@ use crate::faults::Faults;
 use crate::mask::Mask;
 use crate::paper::Holds;
 
+/// How many masks asked for are remembered as possibly on their way: as many as the ledger remembers, and some.
+const ASKS: usize = 6;
 /// How many events a failure shows.
 const SHOWN: usize = 40;
 
@@ -72,6 +74,10 @@ pub(crate) struct Origin {
     pub(crate) inherits: bool,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that are true or not, each by itself"
+)]
 #[derive(Clone, Debug)]
 pub(crate) struct Vcpu {
     pub(crate) number: u32,
@@ -93,6 +99,8 @@ pub(crate) struct Vcpu {
     pub(crate) seen: Mask,
     /// It was read since the scheduler last acted on it or another hand did.
     pub(crate) read: bool,
+    /// It came back from a managed save and was not looked at since: it may have left with any mask.
+    pub(crate) arrives: bool,
     /// What was read then.
     pub(crate) found: Mask,
     /// That is someone else's, and cannot be mistaken.
@@ -122,6 +130,8 @@ pub(crate) struct Guest {
     pub(crate) unplugged: BTreeMap<u32, u32>,
     /// It refused to carry a keepsake, for good as far as the host says.
     pub(crate) refuses: bool,
+    /// The sample before showed it without vCPUs.
+    pub(crate) bare: bool,
     /// Whom an obstinate hand pins in every tick.
     pub(crate) obstinate: Option<(u32, Mask)>,
 }
@@ -158,6 +168,10 @@ pub(crate) struct Landing {
     pub(crate) at_ns: u64,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that are true or not, each by itself"
+)]
 pub(crate) struct World {
     pub(crate) dice: Dice,
     pub(crate) faults: Faults,
@@ -197,7 +211,7 @@ pub(crate) struct World {
     pub(crate) attempts: VecDeque<u64>,
     pub(crate) attempts_in_tick: u32,
     pub(crate) pins: u64,
-    pub(crate) most_vcpus: u32,
+    pub(crate) most_vcpus: usize,
 
     pub(crate) tick: u64,
     pub(crate) broken: Option<String>,
@@ -262,12 +276,7 @@ impl World {
 
     /// Takes note of an event.
     pub(crate) fn tell(&mut self, event: fmt::Arguments<'_>) {
-        let mut text = if self.events.len()
-            < std::env::var("CHAOS_EVENTS")
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(SHOWN)
-        {
+        let mut text = if self.events.len() < SHOWN {
             String::new()
         } else {
             self.events.pop_front().unwrap_or_default()
@@ -390,7 +399,7 @@ impl World {
                 .for_each(|samples| *samples = 0);
             let vcpu = &mut self.guests[guest].vcpus[at];
             vcpu.attempted = None;
-            if !on_record {
+            if !on_record || !certain {
                 vcpu.forget(certain);
             }
         }
@@ -400,7 +409,7 @@ impl World {
     pub(crate) fn look_at_snapshot(&mut self, snapshot: &Snapshot<'_>) -> bool {
         let most = self.most_vcpus;
         for vcpu in snapshot.vcpus() {
-            if vcpu.slot() as u32 >= 2 * most + 1 {
+            if vcpu.slot() > 2 * most {
                 let slot = vcpu.slot();
                 self.breaks(format_args!(
                     "11 memory: slot {slot} with never more than {most} vCPUs"
@@ -425,6 +434,7 @@ impl Vcpu {
             touched: false,
             seen: mask,
             read: false,
+            arrives: false,
             found: mask,
             taken: false,
             inherited_shown: Mask::NONE,
@@ -433,6 +443,14 @@ impl Vcpu {
             widened: None,
             run_ns: 0,
             attempted: None,
+        }
+    }
+
+    /// It is asked for, or stated once and widened by the kernel: it may come to hold yet.
+    pub(crate) fn ask(&mut self, mask: Mask) {
+        self.asks.push_back(mask);
+        if self.asks.len() > ASKS {
+            self.asks.pop_front();
         }
     }
 
@@ -462,6 +480,9 @@ impl Vcpu {
             self.noticed = false;
             self.setter = Setter::Unclear;
         }
+        if let Some(held) = &mut self.respected {
+            *held = self.mask;
+        }
         if self.setter == Setter::Hand {
             if terms.manual_pins == ManualPins::Override || self.is_original(inherited, online) {
                 self.setter = Setter::Unclear;
@@ -473,9 +494,10 @@ impl Vcpu {
                         .any(|&online| mask.same(self.mask, online))
                 };
                 let known = self.asks.iter().chain(&self.journalled).chain([&self.seen]);
-                let widened = self.seen.and(online).is_empty() && online.and(before).is_within(self.mask);
+                let mut offline = known.clone().filter(|mask| mask.and(online).is_empty());
+                let widened = offline.next().is_some() && online.and(before).is_within(self.mask);
                 let returned = self.uncertain && self.mask.same(inherited, online);
-                if known.copied().any(mistaken) || widened || returned {
+                if known.clone().copied().any(mistaken) || widened || returned || self.arrives {
                     self.setter = Setter::Unclear;
                 } else {
                     self.noticed = true;
@@ -483,6 +505,7 @@ impl Vcpu {
             }
         }
         self.seen = self.mask;
+        self.arrives = false;
     }
 
     /// Whether it has what it would be given back, as far as the scheduler can know.
@@ -588,6 +611,7 @@ impl World {
             vcpus: vec![Vcpu::new(0, self.online)],
             unplugged: BTreeMap::new(),
             refuses: false,
+            bare: false,
             obstinate: None,
         });
     }

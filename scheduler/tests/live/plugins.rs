@@ -108,14 +108,14 @@ fn a_fallback_that_pins_takes_over() {
     );
 }
 
-/// Three guests that want a sixth of a CPU each are half a CPU. The limit is so far from that, and from a sixth, that one of
-/// them goes however busy the machine is.
+/// Three guests that want a sixth of a CPU each are half a CPU. The limit is so far below that that one of them goes however
+/// busy the machine is.
 #[test]
 fn a_good_plugin_pins_real_guests() {
     let libvirt = Quiet::start();
     run_pinned(&libvirt, &[("a", "0"), ("b", "0"), ("c", "0")]);
     let plugin = plugin(&libvirt, "../policy-api/examples/headroom.c", &[]);
-    let flags = ["--plugin", &plugin, "-p", "headroom", "-o", "limit=25"];
+    let flags = ["--plugin", &plugin, "-p", "headroom", "-o", "limit=12"];
     let running = Running::start(&libvirt, &[&PATIENT[..], &flags].concat());
     let guests = [("a", 0), ("b", 0), ("c", 0)];
     running.wait_for_log(" pinned ", 1);

@@ -4,6 +4,7 @@
 //! new version of the whole log takes the old one's place in one step. So whenever the process ends, the file holds the last
 //! state of each vCPU, and perhaps a last line that was not written in full and does not check out.
 //!
+//! A journal that this version does not understand is left as it is: to write it anew would be to lose what it holds.
 //! A journal of an earlier boot of this machine is of no use: the guests of then are gone, or carry what they need.
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
-use super::line::{FORMAT, Line};
+use super::line::{FORMAT, Line, Read};
 use super::{Entry, Journal, JournalError, Subject};
 
 /// The log's name in its folder.
@@ -126,21 +127,27 @@ pub fn read(folder: &Path, boot: Option<&str>) -> Result<Vec<Entry>, JournalErro
     let mut damaged = 0;
     // What follows the last line feed was not written in full.
     let whole = text.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
-    for line in text[..whole].split(|&byte| byte == b'\n') {
+    for (line, number) in text[..whole].split(|&byte| byte == b'\n').zip(1..) {
         match Line::read(line) {
-            Some(Line::Journal { format, .. }) if format != FORMAT => {
+            Read::Line(Line::Journal { format: found, .. }) | Read::Foreign(Some(found))
+                if found != FORMAT =>
+            {
+                let expected = FORMAT;
                 return Err(JournalError::Format {
                     path,
-                    found: format,
-                    expected: FORMAT,
+                    found,
+                    expected,
                 });
             }
-            Some(Line::Journal { boot: written, .. }) if boot.is_some() && written.as_deref() != boot => {
+            Read::Line(Line::Journal { boot: written, .. })
+                if boot.is_some() && written.as_deref() != boot =>
+            {
                 return Ok(Vec::new());
             }
-            Some(line) => take_in(&mut holds, line),
-            None if line.is_empty() => {}
-            None => damaged += 1,
+            Read::Line(line) => take_in(&mut holds, line),
+            Read::Foreign(_) => return Err(JournalError::Foreign { path, number }),
+            Read::Damaged if line.is_empty() => {}
+            Read::Damaged => damaged += 1,
         }
     }
     if damaged > 0 {

@@ -3,6 +3,9 @@
 //! A host's folder is named after the host, in a place that lasts as long as what the journal is about: for guests on this
 //! machine until it reboots (`/run`), for guests on another one beyond that (`/var/lib`). Users other than root have such
 //! places of their own.
+//!
+//! Nobody else can write the folder of a host. Where root keeps it, and where the operator has named a place, nobody else
+//! can put another folder or a link in its place either.
 
 use std::fs::{self, DirBuilder, Metadata};
 use std::io;
@@ -10,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::JournalError;
+use crate::plugin::trust::{TrustError, walk};
 
 /// The folder's name in a place that other programs use too.
 const OURS: &str = "vcpu-scheduler";
@@ -83,6 +87,14 @@ impl Place {
     /// If there is no such folder in the end.
     pub fn prepare(&self, user: &User) -> Result<PathBuf, JournalError> {
         let path = self.path(user)?;
+        // What others may do in a user's own default places is the user's business.
+        let guarded = user.id == 0 || self.stated.is_some();
+        if guarded {
+            let mut there = path.ancestors();
+            there
+                .find(|folder| fs::symlink_metadata(folder).is_ok())
+                .map_or(Ok(()), check_way)?;
+        }
         let failed = |operation| {
             let path = path.clone();
             move |source: io::Error| JournalError::Io {
@@ -96,12 +108,38 @@ impl Place {
             .mode(0o700)
             .create(&path)
             .map_err(failed("create"))?;
+        // Where others may add things, they may have been faster.
+        if guarded {
+            check_way(&path)?;
+        }
         let found = fs::metadata(&path).map_err(failed("read"))?;
         match unsafe_because(&found, user.id) {
             None => Ok(path),
             Some(problem) => Err(JournalError::Folder { path, problem }),
         }
     }
+}
+
+/// Makes sure that nobody but root and the scheduler's user decides where a path leads.
+fn check_way(path: &Path) -> Result<(), JournalError> {
+    let Err(error) = walk(path) else {
+        return Ok(());
+    };
+    Err(match error {
+        TrustError::Owner { path, owner, .. } => JournalError::Folder {
+            path,
+            problem: format!("belongs to user {owner}"),
+        },
+        TrustError::Writable { path, mode, .. } => JournalError::Folder {
+            path,
+            problem: format!("has mode {mode:o}"),
+        },
+        error => JournalError::Io {
+            operation: "go to",
+            path: path.to_owned(),
+            source: io::Error::other(error),
+        },
+    })
 }
 
 fn unsafe_because(folder: &Metadata, user: u32) -> Option<String> {
@@ -193,5 +231,34 @@ mod tests {
             refused.contains("has mode 770; expected a folder that belongs"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn nobody_else_may_lead_the_way_to_it() {
+        let base = tempfile::tempdir().expect("a folder");
+        let mode = |mode| {
+            let shared = base.path().join("shared");
+            fs::set_permissions(shared, fs::Permissions::from_mode(mode)).expect("set");
+        };
+        let user = User {
+            id: rustix::process::geteuid().as_raw(),
+            runtime: None,
+            state: None,
+        };
+        let place = Place {
+            stated: Some(base.path().join("shared/deeper")),
+            local: true,
+            host: "h".to_owned(),
+        };
+        fs::create_dir(base.path().join("shared")).expect("made");
+        mode(0o777);
+        let refused = place.prepare(&user).expect_err("refused").to_string();
+        assert!(refused.contains("shared has mode 777; expected"), "{refused}");
+        assert!(!base.path().join("shared/deeper").exists(), "made all the same");
+        // There, nobody can take away what is not theirs.
+        mode(0o1777);
+        place.prepare(&user).expect("made");
+        mode(0o777);
+        place.prepare(&user).expect_err("refused though it is there");
     }
 }

@@ -5,7 +5,8 @@
 //! 03d1be77 {"forget":{"domain":"…","token":"…","vcpu":0}}
 //! ```
 //!
-//! A line that was written in part, or damaged, does not check out and counts as not written.
+//! A line that was written in part, or damaged, does not check out and counts as not written. One that does check out and is
+//! not understood is something else: another version wrote it, and it may hold the only record of an original.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -137,14 +138,38 @@ impl Line {
         writeln!(text, "{sum:08x} {json}").expect("writing to a string does not fail");
     }
 
-    /// Reads a line without its line feed; `None` if it does not check out.
-    pub(super) fn read(text: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?;
-        let (sum, json) = text.split_once(' ')?;
-        let checks_out =
-            sum.len() == 8 && u32::from_str_radix(sum, 16) == Ok(crc32fast::hash(json.as_bytes()));
-        checks_out.then(|| serde_json::from_str(json).ok()).flatten()
+    /// Reads a line without its line feed.
+    pub(super) fn read(text: &[u8]) -> Read {
+        let Some(json) = checked(text) else {
+            return Read::Damaged;
+        };
+        serde_json::from_str(json).map_or_else(|_| Read::Foreign(format_in(json)), Read::Line)
     }
+}
+
+/// What a line of a journal turned out to be.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// A line.
+    Line(Line),
+    /// It does not check out.
+    Damaged,
+    /// It checks out and is not understood; the format that it states, if it states one.
+    Foreign(Option<u32>),
+}
+
+/// What stands behind the checksum, if it checks out.
+fn checked(text: &[u8]) -> Option<&str> {
+    let (sum, json) = std::str::from_utf8(text).ok()?.split_once(' ')?;
+    let checks_out = sum.len() == 8 && u32::from_str_radix(sum, 16) == Ok(crc32fast::hash(json.as_bytes()));
+    checks_out.then_some(json)
+}
+
+/// The format that the first line of a journal states, whatever else it says.
+fn format_in(json: &str) -> Option<u32> {
+    let line: serde_json::Value = serde_json::from_str(json).ok()?;
+    let format = line.get("journal")?.get("format")?.as_u64()?;
+    u32::try_from(format).ok()
 }
 
 /// UUIDs in their usual form.

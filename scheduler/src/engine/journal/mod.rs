@@ -55,7 +55,10 @@ pub enum JournalError {
         source: io::Error,
     },
     /// It is a journal that this version cannot read.
-    #[error("{} is a journal of format {found}; this version reads format {expected}", path.display())]
+    #[error(
+        "{} is a journal of format {found}; this version reads format {expected}: `restore` of the version that wrote it \
+         gives back what it holds", path.display()
+    )]
     Format {
         /// The file.
         path: PathBuf,
@@ -63,6 +66,17 @@ pub enum JournalError {
         found: u32,
         /// Ours.
         expected: u32,
+    },
+    /// Another version wrote into it.
+    #[error(
+        "line {number} of {} is sound but not understood: `restore` of the version that wrote it gives back what it holds",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        number: usize,
     },
     /// Another process writes it.
     #[error("{holder} holds {}: one scheduler a host", path.display())]
@@ -73,7 +87,7 @@ pub enum JournalError {
         holder: String,
     },
     /// Others may write where it lies.
-    #[error("{} {problem}; expected a folder that belongs to the scheduler's user and that nobody else may write", path.display())]
+    #[error("{} {problem}; expected a folder that belongs to the scheduler's user (on the way there: or to root) and that nobody else may write", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,

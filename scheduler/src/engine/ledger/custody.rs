@@ -153,7 +153,7 @@ impl Custody {
             Some(Hold::Manual(held)) => {
                 held.clone_from(seen);
                 if manual == ManualPins::Override || same(seen, &self.resolve(scene), scene.online) {
-                    self.settle(seen);
+                    self.settle(seen, scene.online);
                     return Finding::Returned;
                 }
                 Finding::Unchanged
@@ -162,7 +162,7 @@ impl Custody {
                 let moved = !same(seen, held, scene.online);
                 held.clone_from(seen);
                 if moved && same(seen, scene.inherited, scene.online) {
-                    self.settle(seen);
+                    self.settle(seen, scene.online);
                     return Finding::Returned;
                 }
                 Finding::Unchanged
@@ -184,15 +184,17 @@ impl Custody {
             }
             Mask::Widened => {
                 let stated = std::mem::replace(&mut self.expected, seen.clone());
-                self.remember(stated);
+                if is_offline(&stated, scene.online) {
+                    self.remember(stated);
+                }
                 Finding::Displaced
             }
             Mask::Other if same(seen, &self.resolve(scene), scene.online) => {
-                self.settle(seen);
+                self.settle(seen, scene.online);
                 Finding::Returned
             }
             Mask::Other if manual == ManualPins::Override => {
-                self.settle(seen);
+                self.settle(seen, scene.online);
                 Finding::Overridden
             }
             Mask::Other => {
@@ -212,7 +214,7 @@ impl Custody {
             Mask::Asked(at)
         } else if scene.online != scene.online_before && is_expected(scene.online_before) {
             Mask::Shrunk
-        } else if !self.expected.iter().any(|cpu| scene.online.contains(cpu)) && is_wide(seen, scene) {
+        } else if self.may_be_widened(scene.online) && is_wide(seen, scene) {
             Mask::Widened
         } else {
             Mask::Other
@@ -280,10 +282,23 @@ impl Custody {
         }
     }
 
-    fn settle(&mut self, seen: &OsCpuSet) {
+    /// Whether the kernel may have widened a mask of it: one of which no CPU is online.
+    fn may_be_widened(&self, online: &OsCpuSet) -> bool {
+        let mut stated = std::iter::once(&self.expected).chain(&self.asked);
+        stated.any(|cpus| is_offline(cpus, online))
+    }
+
+    /// Whether an affinity of ours may come to hold by itself: a pin without an answer may be on its way, and some kernels
+    /// find back to a mask that they widened once its CPUs are online again.
+    pub fn is_pending(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    fn settle(&mut self, seen: &OsCpuSet, online: &OsCpuSet) {
         self.hold = None;
         self.expected.clone_from(seen);
-        self.asked.clear();
+        // Whoever set this may have met one that the kernel had widened, and so may this only look like somebody's doing.
+        self.asked.retain(|asked| is_offline(asked, online));
     }
 
     fn remember(&mut self, cpus: OsCpuSet) {
@@ -304,6 +319,11 @@ fn same(left: &OsCpuSet, right: &OsCpuSet, online: &OsCpuSet) -> bool {
     left.intersect(online.as_ref());
     right.intersect(online.as_ref());
     left == right && !left.is_empty()
+}
+
+/// Whether no CPU of a mask is online.
+fn is_offline(cpus: &OsCpuSet, online: &OsCpuSet) -> bool {
+    !cpus.iter().any(|cpu| online.contains(cpu))
 }
 
 /// Whether a mask is what the kernel makes of one whose CPUs are offline: all that are online, or were just now.

@@ -199,6 +199,9 @@ impl Ledger {
         for key in ended {
             self.part_with(key);
         }
+        let runs = &self.runs;
+        self.unwritten
+            .retain(|vcpu| runs.contains_key(&vcpu.domain_key()));
         let forgotten = &mut self.forgotten;
         self.ended.retain(|(entry, samples)| {
             let keep = *samples <= SAMPLES_ENDED;
@@ -327,7 +330,7 @@ impl Ledger {
     pub fn keep(&mut self, host: &mut dyn Host, domains: &BTreeSet<DomainKey>) -> Vec<(DomainKey, PinError)> {
         let mut refusals = Vec::new();
         for key in domains {
-            let Some(run) = self.runs.get_mut(key).filter(|run| run.is_stale()) else {
+            let Some(run) = self.runs.get_mut(key).filter(|run| run.may_take()) else {
                 continue;
             };
             if run.records() > 0 {
@@ -343,8 +346,8 @@ impl Ledger {
                 Err(error) => {
                     debug!(domain = %run.name, "it does not carry its originals: {error}");
                     let lost = matches!(error, PinError::Host(_));
-                    if !lost && !error.passes() {
-                        run.does_not_carry();
+                    if !lost {
+                        run.does_not_carry(&error);
                     }
                     refusals.push((*key, error));
                     if lost {
@@ -356,9 +359,10 @@ impl Ledger {
         refusals
     }
 
-    /// Whether what is recorded of a domain would be found again after a crash.
-    pub fn is_findable(&self, domain: &DomainKey) -> bool {
-        self.runs.get(domain).is_some_and(Run::is_findable)
+    /// Whether the original of a vCPU would be found again, whatever becomes of this process and of the domain's.
+    pub fn is_safe(&self, vcpu: &VcpuKey) -> bool {
+        let run = self.runs.get(&vcpu.domain_key());
+        run.is_some_and(|run| run.is_safe(vcpu.number))
     }
 
     /// The running domains of which something is recorded, or that carry something.
@@ -386,6 +390,11 @@ impl Ledger {
     pub(super) fn original(&self, vcpu: &VcpuKey) -> Option<OsCpuSet> {
         let run = self.runs.get(&vcpu.domain_key())?;
         run.original(vcpu.number, &self.online)
+    }
+
+    /// Whether an affinity of ours may yet come to hold on a vCPU by itself.
+    pub(super) fn is_pending(&self, vcpu: &VcpuKey) -> bool {
+        self.custody(vcpu).is_some_and(Custody::is_pending)
     }
 
     /// Forgets a domain: it was given back what it had.

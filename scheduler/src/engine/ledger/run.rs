@@ -9,7 +9,7 @@ use super::custody::{Custody, Finding, Scene};
 use super::{NewToken, SAMPLES_MISSING};
 use crate::engine::journal::{Entry, Line, Subject};
 use crate::engine::terms::{InitialPins, ManualPins};
-use crate::host::{Definition, DomainSample, DomainUuid, Incarnation, Keepsake, Kept, Token};
+use crate::host::{Definition, DomainSample, DomainUuid, Incarnation, Keepsake, Kept, PinError, Token};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -30,8 +30,20 @@ pub(super) struct Run {
     carried: Option<Keepsake>,
     /// Whether it may have to carry something else.
     stale: bool,
-    /// Whether it does not take what it is to carry.
-    refuses: bool,
+    takes: Takes,
+}
+
+/// Whether a domain takes what it is to carry, as far as was found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// It did, or was not asked.
+    It,
+    /// It was busy: it is asked again when one of its vCPUs is to be pinned, and not before, since asking may take long.
+    ItLater,
+    /// Not this, and it is not asked again.
+    NotThis,
+    /// Nothing at all: no domain of its host can carry anything.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -114,15 +126,20 @@ impl Run {
             shown: domain.keepsake.clone(),
             stale: carried.is_some(),
             carried,
-            refuses: false,
+            takes: Takes::It,
         }
     }
 
-    /// Whether a domain that is seen with this key is another run all the same.
+    /// Whether a domain that is seen with this key is another run all the same: ids may begin anew with a connection.
+    ///
+    /// Where the host tells no incarnation, the token does: a domain that does not carry it any more is not the one that did.
     pub(super) fn is_other_than(&self, domain: &DomainSample) -> bool {
         match (&self.incarnation, &domain.incarnation) {
             (Some(known), Some(seen)) => known != seen,
-            _ => false,
+            _ => self.carried.as_ref().is_some_and(|carried| {
+                let seen = domain.keepsake.as_ref();
+                seen.is_none_or(|seen| seen.token != carried.token)
+            }),
         }
     }
 
@@ -233,7 +250,9 @@ impl Run {
 
     fn mark_stale(&mut self) {
         self.stale = true;
-        self.refuses = false;
+        if self.takes != Takes::Nothing {
+            self.takes = Takes::It;
+        }
     }
 
     pub(super) fn custody(&self, number: u32) -> Option<&Custody> {
@@ -342,9 +361,14 @@ impl Run {
         })
     }
 
-    /// Whether it may have to carry something else than it does, and takes it.
+    /// Whether it may have to carry something else than it does, and takes it at once.
     pub(super) fn is_stale(&self) -> bool {
-        self.stale && !self.refuses
+        self.stale && self.takes == Takes::It
+    }
+
+    /// Whether it may have to carry something else than it does, and may take it.
+    pub(super) fn may_take(&self) -> bool {
+        self.stale && matches!(self.takes, Takes::It | Takes::ItLater)
     }
 
     /// What it is to carry; needs a token if that is anything.
@@ -367,17 +391,31 @@ impl Run {
     pub(super) fn carries(&mut self, keepsake: Option<Keepsake>) {
         self.carried = keepsake;
         self.stale = false;
+        self.takes = Takes::It;
     }
 
     /// It does not take what it is to carry.
-    pub(super) fn does_not_carry(&mut self) {
-        self.refuses = true;
+    pub(super) fn does_not_carry(&mut self, why: &PinError) {
+        self.takes = match why {
+            passing if passing.passes() => Takes::ItLater,
+            PinError::Unsupported { .. } => Takes::Nothing,
+            _ => Takes::NotThis,
+        };
     }
 
-    /// Whether a record of it would be found to be of it after a crash.
-    pub(super) fn is_findable(&self) -> bool {
-        let carried = self.carried.as_ref().map(|keepsake| &keepsake.token);
-        self.incarnation.is_some() || (carried.is_some() && carried == self.token.as_ref())
+    /// Whether the original of a vCPU would be found again after a crash, and after a managed save: the domain carries it.
+    /// Where no domain can carry anything, it is enough that the run can be told from others.
+    pub(super) fn is_safe(&self, number: u32) -> bool {
+        if self.takes == Takes::Nothing {
+            return self.incarnation.is_some();
+        }
+        let carried = self
+            .carried
+            .as_ref()
+            .filter(|carried| Some(&carried.token) == self.token.as_ref());
+        let kept = carried.and_then(|carried| carried.vcpus.get(&number));
+        let original = self.custody(number).map(|custody| &custody.original);
+        kept.is_some() && kept.map(|kept| &kept.original) == original
     }
 
     /// Forgets all that was recorded. The vCPUs are seen for the first time when they are seen next.
@@ -385,7 +423,7 @@ impl Run {
         self.vcpus.clear();
         self.token = None;
         self.stale = self.carried.is_some();
-        self.refuses = false;
+        self.takes = Takes::It;
     }
 }
 

@@ -1,5 +1,7 @@
 //! The ledger on samples made by hand: which run a record belongs to, and how long it is kept.
 
+mod faults;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -286,8 +288,35 @@ fn domains_are_found_by_name_and_by_uuid() {
     assert!(ledger.has(one.uuid, 0) && !ledger.has(one.uuid, 1));
 }
 
-/// Takes no keepsake, and counts how often it was asked to.
-struct Stubborn(u32);
+/// Takes keepsakes as told, and counts how often it was asked to.
+struct Stubborn {
+    asked: u32,
+    answer: fn() -> Result<(), PinError>,
+}
+
+impl Stubborn {
+    fn who_answers(answer: fn() -> Result<(), PinError>) -> Self {
+        Self { asked: 0, answer }
+    }
+}
+
+fn unsupported() -> Result<(), PinError> {
+    Err(PinError::Unsupported {
+        source: "never".into(),
+    })
+}
+
+fn refused() -> Result<(), PinError> {
+    Err(PinError::Refused {
+        source: "not this".into(),
+    })
+}
+
+fn busy() -> Result<(), PinError> {
+    Err(PinError::Busy {
+        source: "not now".into(),
+    })
+}
 
 impl Host for Stubborn {
     fn identity(&mut self) -> Result<HostIdentity, HostError> {
@@ -303,10 +332,8 @@ impl Host for Stubborn {
         Ok(cpus("2"))
     }
     fn keep(&mut self, _: &DomainKey, _: Option<&Keepsake>) -> Result<(), PinError> {
-        self.0 += 1;
-        Err(PinError::Unsupported {
-            source: "never".into(),
-        })
+        self.asked += 1;
+        (self.answer)()
     }
 }
 
@@ -316,14 +343,59 @@ fn a_domain_that_carries_nothing_is_not_asked_again_and_needs_an_incarnation() {
     for (incarnation, findable) in [("run-1", true), ("", false)] {
         let before = domain("a", 1, incarnation, &["0-3"]);
         let mut ledger = pinned(&journal, &before);
-        let mut host = Stubborn(0);
+        let mut host = Stubborn::who_answers(unsupported);
         for _ in 0..3 {
             let stale = ledger.stale();
             ledger.keep(&mut host, &stale);
         }
-        assert_eq!(host.0, 1);
-        assert_eq!(ledger.is_findable(&vcpu(&before, 0).domain_key()), findable);
+        assert_eq!(host.asked, 1);
+        assert_eq!(ledger.is_safe(&vcpu(&before, 0)), findable);
     }
+}
+
+/// Its process tells the run only until it is saved: an original that the domain could carry, and does not, is not safe.
+#[test]
+fn a_domain_that_refuses_what_it_could_carry_has_no_safe_original() {
+    let before = domain("a", 1, "run-1", &["0-3"]);
+    let mut ledger = pinned(&Shared::default(), &before);
+    let key = vcpu(&before, 0);
+    let all = BTreeSet::from([key.domain_key()]);
+    let mut host = Stubborn::who_answers(refused);
+    for _ in 0..3 {
+        ledger.keep(&mut host, &all);
+        assert!(!ledger.is_safe(&key));
+    }
+    assert_eq!(host.asked, 1, "it will not take it later either");
+}
+
+#[test]
+fn a_domain_that_was_busy_is_asked_again_when_it_is_to_be_pinned() {
+    let before = domain("a", 1, "run-1", &["0-3", "0-3"]);
+    let mut ledger = pinned(&Shared::default(), &before);
+    let key = vcpu(&before, 0);
+    let all = BTreeSet::from([key.domain_key()]);
+    ledger.keep(&mut Stubborn::who_answers(busy), &all);
+    assert!(!ledger.is_safe(&key));
+    assert!(ledger.stale().is_empty(), "a busy domain makes calls wait");
+    ledger.keep(&mut Stubborn::who_answers(|| Ok(())), &all);
+    assert!(ledger.is_safe(&key));
+    assert!(
+        !ledger.is_safe(&vcpu(&before, 1)),
+        "nothing is carried of this one"
+    );
+}
+
+#[test]
+fn of_what_is_left_alone_no_more_the_journal_says_nothing() {
+    let journal = Shared::default();
+    let mut ledger = journal.ledger();
+    observe(&mut ledger, &[&domain("a", 1, "run-1", &["0-3"])]);
+    let held = domain("a", 1, "run-1", &["1"]);
+    observe(&mut ledger, &[&held]);
+    assert_eq!(journal.ledger().records(), 1);
+    assert_eq!(ledger.release(held.uuid, None).len(), 1);
+    ledger.write().expect("written");
+    assert_eq!(journal.ledger().records(), 0);
 }
 
 #[test]
@@ -338,4 +410,17 @@ fn a_cpu_that_was_plugged_in_meanwhile_is_among_all_that_are_given_back() {
         ledger.custody(&vcpu(&now, 0)).map(|custody| &custody.original),
         Some(&Original::Inherit)
     );
+}
+
+/// A dry run writes nothing, for as long as it goes on.
+#[test]
+fn who_never_writes_does_not_remember_runs_that_ended() {
+    let mut ledger = Ledger::unkept();
+    for instance in 0..3 * u64::from(SAMPLES_ENDED) {
+        for mask in ["0-3", "1"] {
+            let now = domain("a", instance, "", &[mask]);
+            ledger.observe(&sample(vec![now]), &Terms::default());
+        }
+    }
+    assert_eq!((ledger.unwritten.len(), ledger.ended.len()), (1, 0));
 }

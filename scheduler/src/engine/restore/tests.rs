@@ -170,9 +170,15 @@ fn process(host: &mut SimulatedHost, folder: &Path, life: &Life, work: Work, nam
             return false;
         }
     }
-    let (_stopper, stop) = Stop::new();
-    let restored = restore(&mut host, &mut ledger, &Terms::default(), Instant::now(), &stop);
+    // Whatever does not succeed at once, there is no second pass.
+    let (stopper, stop) = Stop::new();
+    drop(stopper);
+    let restored = restore(&mut host, &mut ledger, &Terms::default(), in_an_hour(), &stop);
     !life.is_over() && restored.remaining.is_empty()
+}
+
+fn in_an_hour() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
 }
 
 /// The affinity of each vCPU, and whether its domain carries anything.
@@ -301,4 +307,32 @@ fn what_domains_carry_is_enough() {
         2
     ));
     assert_eq!(state(&mut host), found);
+}
+
+#[test]
+fn when_time_is_up_no_other_domain_is_begun() {
+    let mut host = new_host();
+    let folder = tempfile::tempdir().expect("a folder");
+    process(&mut host, folder.path(), &Life::of(70), Work::Run, 1);
+    let pinned = state(&mut host);
+    let mut ledger = Ledger::new(
+        Box::new(crate::engine::journal::Unkept),
+        Vec::new(),
+        Box::new(|| Token("t".into())),
+    );
+    let (_stopper, stop) = Stop::new();
+    let restored = restore(
+        &mut host,
+        &mut ledger,
+        &Terms::default(),
+        Instant::now() - PAUSE,
+        &stop,
+    );
+    let told: Vec<String> = restored
+        .remaining
+        .iter()
+        .map(|left| left.why.to_string())
+        .collect();
+    assert_eq!(told, ["time is up"]);
+    assert_eq!(state(&mut host), pinned);
 }

@@ -65,7 +65,8 @@ pub(super) fn connect(uri: Option<&str>, access: Access, changes: &Changes) -> R
 }
 
 fn not_connected(target: &str, access: Access, error: LibvirtError) -> HostError {
-    let hint = if access == Access::ReadWrite && (error.says_forbidden() || error.says_access_denied()) {
+    let denied = error.says_forbidden() || error.says_access_denied() || error.says_no_entry();
+    let hint = if access == Access::ReadWrite && denied {
         " with permission to pin (--dry-run needs permission to read only)"
     } else {
         ""

@@ -54,13 +54,17 @@ impl LibvirtError {
 
     /// Whether this connection may not do what was asked, whatever the domain.
     pub(super) fn says_forbidden(&self) -> bool {
-        let by_code = matches!(
+        matches!(
             self.code,
             Some(Code::OperationDenied | Code::AuthFailed | Code::AuthCancelled | Code::AuthUnavailable)
-        );
-        // A socket that may not be opened is a system error; the crate does not hand out its number. The text is in
-        // English: the process sets no locale.
-        by_code || (self.code == Some(Code::SystemError) && self.message.ends_with("Permission denied"))
+        )
+    }
+
+    /// Whether the daemon's socket may not be opened. Of a connection that is open the same words say something else: that
+    /// the kernel does not let one domain's control group be changed, for one.
+    pub(super) fn says_no_entry(&self) -> bool {
+        // It is a system error; the crate does not hand out its number. The text is in English: the process sets no locale.
+        self.code == Some(Code::SystemError) && self.message.ends_with("Permission denied")
     }
 
     /// Whether the connection's driver does not have the call.
@@ -151,10 +155,11 @@ mod tests {
             (Code::AuthUnavailable, "forbidden"),
             (Code::NoSupport, "unsupported"),
             (Code::InvalidArg, ""),
+            // The kernel's word about a CPU that the control group above does not have.
             (Code::SystemError, ""),
             (Code::InternalError, ""),
         ] {
-            let error = LibvirtError::new(code, "cannot set CPU affinity: Invalid argument");
+            let error = LibvirtError::new(code, "Unable to write to '/a/cpuset.cpus': Permission denied");
             let meanings = [
                 (error.says_gone(), "gone"),
                 (error.says_no_domain(), "no-domain"),

@@ -152,3 +152,16 @@ fn patience_ends_and_one_thread_at_most_hangs() {
     }
     assert_eq!(opened.load(Ordering::SeqCst), 1);
 }
+
+#[test]
+fn all_waiting_ends_at_the_moment_that_was_said() {
+    let (_stopper, stop) = Stop::new();
+    let mut host = Watched::open(opens(sleep_for_long), stop, Duration::from_secs(3600)).expect("opened");
+    host.answer_by(Instant::now() + Duration::from_millis(20));
+    let lost = host.sample().expect_err("it hangs");
+    assert_eq!(
+        crate::engine::daemon::chain(&lost),
+        "libvirt hangs: no answer until time was up"
+    );
+    assert!(host.sample().is_err(), "and nothing else is waited for");
+}

@@ -19,8 +19,8 @@ use super::{TrustError, What, check_mode, check_owner};
 const MOST_LINKS: u32 = 40;
 const FLAGS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Opens a folder.
-pub(super) fn walk(folder: &Path) -> Result<(OwnedFd, PathBuf), TrustError> {
+/// Opens a folder, if nobody but root and the scheduler's user can lead the way to another one.
+pub(crate) fn walk(folder: &Path) -> Result<(OwnedFd, PathBuf), TrustError> {
     let mut path = PathBuf::from("/");
     let mut current = root()?;
     let mut ahead = names(folder);

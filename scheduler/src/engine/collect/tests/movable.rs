@@ -175,6 +175,25 @@ fn a_vcpu_that_was_tried_cools_down() {
 }
 
 #[test]
+fn a_vcpu_that_cannot_be_read_goes_on_cooling_down() {
+    let mut course = Course::new(limited(Limits {
+        cooldown: Duration::from_secs(4),
+        ..Limits::default()
+    }));
+    course.tick();
+    let tried = course.key(0, 1);
+    course.collector.tried(&tried);
+    let unread = course.sample.domains.remove(0);
+    course.sample.unread = vec![tried.domain_key()];
+    course.tick();
+    course.sample.unread.clear();
+    course.sample.domains.insert(0, unread);
+    let movable = [(); 3].map(|()| course.tick().matches('*').count());
+    // The one it was seen again in, the one it still cools down in, and the one after.
+    assert_eq!(movable, [2, 3, 4]);
+}
+
+#[test]
 fn the_budget_is_what_the_limits_leave() {
     let mut course = Course::new(limited(Limits {
         moves_per_tick: Some(3),

@@ -84,10 +84,40 @@ fn a_later_format_is_not_touched() {
         .expect_err("refused")
         .to_string();
     assert!(
-        refused.ends_with("is a journal of format 2; this version reads format 1"),
+        refused.contains("is a journal of format 2; this version reads format 1"),
         "{refused}"
     );
     assert_eq!(text(folder.path()), later.as_bytes());
+}
+
+/// What a later version adds may be anywhere.
+#[test]
+fn what_another_version_wrote_is_not_touched() {
+    let sound = |json: &str| format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+    let head = sound(r#"{"journal":{"format":1,"boot":null}}"#);
+    for (later, expect) in [
+        (
+            sound(r#"{"journal":{"format":2,"boot":null,"more":1}}"#),
+            "a journal of format 2",
+        ),
+        (
+            format!("{head}{}", sound(r#"{"other":{}}"#)),
+            "is sound but not understood",
+        ),
+        (
+            format!("{head}{}", sound(r#"{"vcpu":{"domain":"x"}}"#)),
+            "line 2 of",
+        ),
+        (sound(r#"{"journal":{"format":1,"more":1}}"#), "line 1 of"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join(NAME), &later).expect("written");
+        let refused = FileJournal::open(folder.path(), None)
+            .expect_err("refused")
+            .to_string();
+        assert!(refused.contains(expect), "{refused}");
+        assert_eq!(text(folder.path()), later.as_bytes());
+    }
 }
 
 /// Cut at each of its bytes, the journal says of each vCPU what one of its whole lines said last.
