@@ -34,7 +34,10 @@ pub(super) enum Command {
     /// Run the daemon: measure, decide and pin, again and again
     ///
     /// Each interval it reads what every vCPU used, lets the policy decide, checks the plan, and pins. Pins are live
-    /// only: no stored definition is changed. SIGINT or SIGTERM ends it.
+    /// only: no stored definition is changed.
+    ///
+    /// SIGINT or SIGTERM ends it, and every vCPU gets the affinity back that it had; a second signal skips that. SIGHUP reads
+    /// the configuration again.
     Run(RunArgs),
     /// Show what a policy does to a simulated host
     ///
@@ -105,7 +108,7 @@ pub(super) struct PoliciesArgs {
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) settings: SettingsArgs,
-    /// Measure one interval, decide, pin, and exit
+    /// Measure one interval, decide, pin, and exit; the pins stay, and `restore` undoes them
     #[arg(long)]
     pub(super) once: bool,
     /// Show what would be pinned and pin nothing; opens the connection read-only
@@ -115,7 +118,7 @@ pub(super) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Show for this running domain, by name or UUID, where each vCPU may be pinned, and because of which rule
+    /// Show for this running domain, by name or UUID, where each vCPU may be pinned, because of which rule, and whether it is left alone
     #[arg(conflicts_with = "schema")]
     pub(super) domain: Option<String>,
     #[command(flatten)]

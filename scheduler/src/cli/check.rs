@@ -8,7 +8,9 @@ use super::placement::check_domain;
 use super::policy::{Chosen, Supervision, registry};
 use super::run::open_libvirt;
 use super::signals::Signals;
-use crate::config::{self, PolicyOptions};
+use super::state::read_only_ledger;
+use crate::config::{self, AbsolutePath, PolicyOptions};
+use crate::host::Host;
 use crate::host::libvirt::Access;
 use crate::host::watched::Watched;
 
@@ -27,7 +29,10 @@ pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Fail
         let stop = Signals::handle(None)?.stop;
         let open = open_libvirt(&effective.connect, Access::ReadOnly);
         let mut host = Watched::open(open, stop, effective.call_timeout.get()).map_err(Failure::world)?;
-        return check_domain(&mut host, &effective.constraints(), domain, output);
+        let identity = host.identity().map_err(Failure::world)?;
+        let state_dir = effective.state_dir.as_ref().map(AbsolutePath::get);
+        let mut ledger = read_only_ledger(&identity, state_dir);
+        return check_domain(&mut host, &mut ledger, &effective.terms(0), domain, output);
     }
     let defaults = PolicyOptions::from_text(&chosen.entry.offer.defaults);
     output.write_all(effective.to_yaml(&defaults.0).as_bytes())?;

@@ -99,23 +99,24 @@ impl Configuration {
         self.check_cpus(&new)?;
         let changed = config::changed(&self.effective, &new);
         let is_of_policy = |key: &&config::Key| OF_THE_POLICY.contains(&key.path);
-        // Where plugins run changes with a restart alone.
-        new.isolation = self.effective.isolation;
+        config::keep_until_restart(&self.effective, &mut new);
         let make_policy = if changed.iter().any(is_of_policy) {
             let registry = load(&new, stop)?;
             let chosen = Chosen::new(&registry, &new)?;
             // Whether it takes its options shows when it is made; until then the old one stays.
             drop(chosen.make()?);
-            self.policy = introduction(&chosen);
-            info!("{}", self.policy);
+            let introduction = introduction(&chosen);
+            if introduction != self.policy {
+                info!("{introduction}");
+                self.policy = introduction;
+            }
             Some(chosen.maker())
         } else {
             None
         };
-        for key in changed
-            .iter()
-            .filter(|key| key.takes_hold == TakesHold::AtRestart)
-        {
+        let takes_hold = |key: &&config::Key| key.takes_hold == TakesHold::AtReload;
+        let (now, later): (Vec<&config::Key>, Vec<&config::Key>) = changed.into_iter().partition(takes_hold);
+        for key in later {
             warn!(
                 key = key.path,
                 "this change takes hold when the daemon is started again"
@@ -131,6 +132,7 @@ impl Configuration {
             settings,
             terms,
             make_policy,
+            changed: now.into_iter().map(|key| key.path).collect(),
         })
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn start(args: &Logging) -> Result<(), Failure> {
                 && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             lines.with_target(false).with_ansi(colour).init();
         }
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_target(false).init(),
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Where the vCPUs of one domain may be pinned, and because of whom: what `check DOMAIN` shows.
+//! Where the vCPUs of one domain may be pinned, and because of whom, and which of them are left alone: what `check DOMAIN`
+//! shows. Reads the host and the journal, and writes nothing.
 
 use std::io::Write;
 
@@ -6,24 +7,57 @@ use anyhow::anyhow;
 use vcpu_policy_api::options::{closest, did_you_mean};
 
 use super::Failure;
-use crate::engine::constraints::Constraints;
 use crate::engine::constraints::explain::{HostFacts, explain};
-use crate::host::{DomainSample, Host, Sample};
+use crate::engine::daemon::release_command;
+use crate::engine::ledger::{Hold, Ledger};
+use crate::engine::terms::Terms;
+use crate::host::{DomainSample, Host, Sample, VcpuKey};
 
-/// Reads the host and says what holds for a domain, which is given by its name or its UUID.
+/// Reads the host and says what holds for a domain, which is given by its name or its UUID. The ledger knows what was
+/// recorded so far.
 pub(super) fn check_domain(
     host: &mut dyn Host,
-    constraints: &Constraints,
+    ledger: &mut Ledger,
+    terms: &Terms,
     domain: &str,
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let sample = host.sample().map_err(Failure::world)?;
+    ledger.observe(&sample, terms);
+    let found = find(&sample, domain)?;
     let facts = HostFacts {
         topology: &sample.topology,
         isolated: &sample.isolated,
     };
-    let text = explain(constraints, facts, find(&sample, domain)?);
+    let text = explain(&terms.constraints, facts, found);
     output.write_all(text.as_bytes())?;
+    write_left_alone(ledger, found, output)?;
+    Ok(())
+}
+
+fn write_left_alone(ledger: &Ledger, domain: &DomainSample, output: &mut dyn Write) -> std::io::Result<()> {
+    let mut is_first = true;
+    for vcpu in &domain.vcpus {
+        let number = vcpu.number;
+        let key = VcpuKey {
+            domain: domain.uuid,
+            instance: domain.instance,
+            number,
+        };
+        let why = match ledger.custody(&key).and_then(|custody| custody.hold.as_ref()) {
+            None => continue,
+            Some(Hold::Manual(_)) => "by another hand",
+            Some(Hold::Initial(_)) => "when it was first seen",
+        };
+        if std::mem::take(&mut is_first) {
+            writeln!(output)?;
+        }
+        writeln!(
+            output,
+            "vCPU {number} is left alone: it was pinned {why}; `{}` lets it be moved",
+            release_command(&domain.name, number)
+        )?;
+    }
     Ok(())
 }
 
@@ -51,14 +85,20 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::engine::terms::InitialPins;
     use crate::host::simulated::{Scenario, SimulatedHost};
 
     fn check(scenario: &str, domain: &str) -> Result<String, Failure> {
+        check_under(&Terms::default(), scenario, domain)
+    }
+
+    fn check_under(terms: &Terms, scenario: &str, domain: &str) -> Result<String, Failure> {
         let scenario = Scenario::parse(scenario, "test", Path::new("")).expect("a valid scenario");
         let mut output = Vec::new();
         check_domain(
             &mut SimulatedHost::new(scenario),
-            &Constraints::default(),
+            &mut Ledger::unkept(),
+            terms,
             domain,
             &mut output,
         )?;
@@ -94,12 +134,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_alone_is_said_with_the_way_out() {
+        let terms = Terms {
+            initial_pins: InitialPins::Respect,
+            ..Terms::default()
+        };
+        let scenario = "{host: {cpus: 4}, domains: [{name: my web, vcpus: 2, pin: 1-2}]}";
+        let said = check_under(&terms, scenario, "my web").expect("there");
+        let line = "vCPU 1 is left alone: it was pinned when it was first seen; \
+                    `vcpu-scheduler release 'my web/1'` lets it be moved\n";
+        assert!(said.ends_with(line), "{said}");
+        let taken = check(scenario, "my web").expect("there");
+        assert!(!taken.contains("left alone"), "{taken}");
+    }
+
+    #[test]
     fn a_host_that_cannot_be_read_is_the_worlds() {
         let scenario = "{host: {cpus: 4}, domains: [{name: a}], events: [{at: 1, fail: {call: disconnect}}]}";
         let scenario = Scenario::parse(scenario, "test", Path::new("")).expect("a valid scenario");
         let mut host = SimulatedHost::new(scenario);
         host.sample().expect("the baseline");
-        let failure = check_domain(&mut host, &Constraints::default(), "a", &mut Vec::new());
+        let failure = check_domain(
+            &mut host,
+            &mut Ledger::unkept(),
+            &Terms::default(),
+            "a",
+            &mut Vec::new(),
+        );
         assert!(matches!(failure, Err(Failure::World(_))), "{failure:?}");
     }
 }

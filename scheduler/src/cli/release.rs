@@ -69,10 +69,10 @@ pub(super) fn release(args: &ReleaseArgs, output: &mut dyn Write) -> Result<(), 
     };
     let domain = &args.target.domain;
     if released.is_empty() {
-        writeln!(
-            output,
-            "nothing to release: nothing of {domain} that was asked for is left alone"
-        )?;
+        match args.target.vcpu {
+            Some(vcpu) => writeln!(output, "nothing to release: {domain}/{vcpu} is not left alone")?,
+            None => writeln!(output, "nothing to release: no vCPU of {domain} is left alone")?,
+        }
     }
     for vcpu in released {
         writeln!(output, "{domain}/{vcpu}  released")?;

@@ -59,18 +59,26 @@ pub(super) fn at_the_end(
     timeout: Duration,
     hurry: &Stop,
 ) -> Result<(), Failure> {
+    if !ledger.has_nothing_to_give_back() {
+        let timeout = humantime::format_duration(timeout);
+        info!(%timeout, "giving back the affinities; a second signal skips that");
+    }
     host.heed(hurry.clone());
     let deadline = deadline(host, timeout);
     let restored = give_back(host, ledger, terms, deadline, hurry);
     for Returned { domain, vcpu, cpus } in &restored.given_back {
-        info!(%domain, vcpu, %cpus, "given back");
+        info!(domain = &**domain, vcpu, %cpus, "given back");
     }
     for Returned { domain, vcpu, cpus } in &restored.left_alone {
-        info!(%domain, vcpu, %cpus, "left as another hand has pinned it");
+        info!(domain = &**domain, vcpu, %cpus, "left as another hand has pinned it");
     }
     for remaining in &restored.remaining {
-        let domain = remaining.domain.as_deref().unwrap_or("all that is left");
-        warn!(domain, "not given back: {}", chain(&remaining.why));
+        let why = chain(&remaining.why);
+        if let Some(domain) = remaining.domain.as_deref() {
+            warn!(domain, "not given back: {why}");
+        } else {
+            warn!("what is left is not given back: {why}");
+        }
     }
     outcome(&restored)
 }
@@ -94,8 +102,11 @@ fn write_result(output: &mut dyn Write, restored: &Restored) -> std::io::Result<
         )?;
     }
     for remaining in &restored.remaining {
-        let domain = remaining.domain.as_deref().unwrap_or("(all that is left)");
-        writeln!(output, "{domain}  not given back: {}", chain(&remaining.why))?;
+        let why = chain(&remaining.why);
+        match remaining.domain.as_deref() {
+            Some(domain) => writeln!(output, "{domain}  not given back: {why}")?,
+            None => writeln!(output, "what is left is not given back: {why}")?,
+        }
     }
     if restored.given_back.is_empty() && restored.left_alone.is_empty() && restored.remaining.is_empty() {
         writeln!(output, "nothing to give back")?;

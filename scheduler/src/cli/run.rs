@@ -63,9 +63,6 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
     let _control = Control::listen(&state.folder, orders)
         .inspect_err(|error| warn!("{}; `release` works only while no daemon runs", chain(error)));
     let ran = daemon::run(&mut host, &mut engine, &mut state.ledger, settings, &mut around);
-    if let Ok(totals) = &ran {
-        info!(ticks = totals.ticks, pins = totals.pins, "stopped");
-    }
     // One tick is asked for its pins, so they stay.
     let restored = if args.once || configuration.effective.on_exit == OnExit::Keep {
         Ok(())
@@ -74,6 +71,12 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         let timeout = configuration.effective.stop_timeout.get();
         restore::at_the_end(&mut host, &mut state.ledger, &terms, timeout, &signals.hurry)
     };
+    if let Ok(totals) = &ran {
+        if args.once && totals.pins > 0 {
+            info!("the pins stay; `vcpu-scheduler restore` gives the affinities back");
+        }
+        info!(ticks = totals.ticks, pins = totals.pins, "stopped");
+    }
     ran.map_err(Failure::world).and(restored)
 }
 

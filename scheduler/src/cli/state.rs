@@ -49,7 +49,12 @@ impl State {
                 _lock: lock,
             })
         };
-        open().map_err(Failure::world)
+        open().map_err(|error| match error {
+            JournalError::Io { .. } => Failure::World(anyhow::Error::new(error).context(
+                "the record of what to give back cannot be used (--state-dir names another folder)",
+            )),
+            error => Failure::world(error),
+        })
     }
 }
 

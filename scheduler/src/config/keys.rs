@@ -192,6 +192,13 @@ macro_rules! keys {
             }
         }
 
+        /// Gives back to what was read anew the values that only a restart changes: those stay what they are.
+        pub fn keep_until_restart(in_force: &Effective, new: &mut Effective) {
+            $(if TakesHold::$takes_hold == TakesHold::AtRestart {
+                new.$field = in_force.$field.clone();
+            })*
+        }
+
         /// The keys whose values differ.
         pub fn changed(old: &Effective, new: &Effective) -> Vec<&'static Key> {
             let differ = [$(old.$field != new.$field),*];
@@ -271,7 +278,7 @@ keys! {
 
     "call-timeout" Some("call-timeout"), AtRestart,
     fixed call_timeout: CallTimeout = "30s",
-    "How long a call to libvirt may take before the host counts as hung";
+    "How long a call to libvirt may take before libvirt counts as hung";
 
     "manual-pins" Some("manual-pins"), AtReload,
     fixed manual_pins: ManualPins = "respect",

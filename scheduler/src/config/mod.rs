@@ -38,7 +38,9 @@ use vcpu_policy_api::yaml::{self, YamlError};
 
 pub use self::domains::{DomainEntry, Domains, Match};
 use self::keys::Layers;
-pub use self::keys::{Effective, KEYS, Key, Layer, Origin, Origins, TakesHold, Unsaid, changed, find};
+pub use self::keys::{
+    Effective, KEYS, Key, Layer, Origin, Origins, TakesHold, Unsaid, changed, find, keep_until_restart,
+};
 pub use self::plugins::{PluginEntry, Plugins};
 pub use self::policy_options::PolicyOptions;
 pub use self::quantity::{

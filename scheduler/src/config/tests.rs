@@ -278,6 +278,16 @@ fn a_new_configuration_is_held_against_the_old_one() {
     );
 }
 
+#[test]
+fn what_takes_a_restart_stays_in_force_until_then() {
+    let in_force = effective("connect: a:///\ninterval: 1s\nstate-dir: /a", "");
+    let restarting = "connect: b:///\ncall-timeout: 1s\nisolation: in-process";
+    let mut new = effective(&format!("{restarting}\ninterval: 2s"), "");
+    keep_until_restart(&in_force, &mut new);
+    let left: Vec<&str> = changed(&in_force, &new).iter().map(|key| key.path).collect();
+    assert_eq!(left, ["interval"]);
+}
+
 /// Read again, the same sources give what the file says now, or an error that costs nothing.
 #[test]
 fn a_file_can_be_read_again() {

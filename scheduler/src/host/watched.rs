@@ -178,10 +178,10 @@ impl Watched {
         let source = if is_up {
             "no answer until time was up".to_owned()
         } else {
-            format!("no answer within {} s", self.patience.as_secs())
+            format!("no answer within {}", humantime::format_duration(self.patience))
         };
         HostError::Lost {
-            operation: "the host hangs".to_owned(),
+            operation: "libvirt hangs".to_owned(),
             source: source.into(),
         }
     }

@@ -195,7 +195,7 @@ pub fn seal_configured(path: &Path, expected: Option<Sha256>) -> Result<SealedLi
 /// # Errors
 /// If the folder cannot be read.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>, TrustError> {
-    let unreadable = |source| TrustError::Unreadable {
+    let unreadable = |source| TrustError::UnreadableFolder {
         path: folder.to_owned(),
         source,
     };

@@ -88,6 +88,7 @@ fn files() {
         "interval: 5s\ntopology: {cpus: 2}\ndomains:\n  - name: a\n    vcpus:\n      - {cpu: 7, load: 1}\n",
         &["decide", "FILE"],
     );
+    check_file("scenario_of_one_word", "night\n", &["simulate", "FILE"]);
     check_file("scenario_that_is_no_text", b"name: \xff\n", &["simulate", "FILE"]);
     check_file(
         "snapshot_that_is_no_text",

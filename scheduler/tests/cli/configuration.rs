@@ -369,6 +369,11 @@ fn mistakes_are_named_with_the_file_and_the_key() {
         file,
     );
     check(
+        "config_plugin_directory_that_is_not_there",
+        "plugin-directory: /nonexistent\n",
+        file,
+    );
+    check(
         "config_for_run",
         "limits: {moves-per-tick: 0}\n",
         &["run", "--config", "FILE"],

@@ -47,7 +47,7 @@ fn a_daemon_that_hangs_is_given_up_and_taken_up_again() {
     signal("STOP", libvirt.daemon_pid());
     running.wait_for_log(LOST, 1);
     assert!(
-        running.log().contains("the host hangs: no answer within 2 s"),
+        running.log().contains("libvirt hangs: no answer within 2s"),
         "{}",
         running.log()
     );

@@ -125,7 +125,7 @@ fn a_daemon_takes_over_from_one_that_was_killed() {
     wait_for_pins(&killed, 5);
     end(&mut killed, "KILL");
     let mut next = Running::start(&libvirt, &BUSY);
-    next.wait_for_log("pins of an earlier run are taken over", 1);
+    next.wait_for_log("found pinned by the scheduler before", 1);
     wait_for_pins(&next, 3);
     assert!(!next.log().contains("another hand"), "{}", next.log());
     assert_eq!(end(&mut next, "TERM"), Some(0), "{}", next.log());
@@ -170,7 +170,7 @@ fn pins_that_are_to_be_kept_are_kept_for_the_next_one() {
     assert_eq!(end(&mut running, "TERM"), Some(0), "{}", running.log());
     assert_ne!(found(&libvirt), before);
     let mut next = Running::start(&libvirt, &BUSY);
-    next.wait_for_log("pins of an earlier run are taken over", 1);
+    next.wait_for_log("found pinned by the scheduler before", 1);
     assert_eq!(end(&mut next, "TERM"), Some(0), "{}", next.log());
     assert_as_before(&libvirt, &before, &next.log());
 }

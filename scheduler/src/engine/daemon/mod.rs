@@ -18,7 +18,7 @@ use tracing::{debug, error, info, warn};
 use vcpu_policy_api::plan::NamedAction;
 
 use self::grid::Grid;
-pub use self::orders::{Order, Release, ReleaseError, Reload, Renewal, release};
+pub use self::orders::{Order, Release, ReleaseError, Reload, Renewal, release, release_command};
 use self::orders::{Waited, wait};
 use self::report::Troubles;
 use super::apply::{Applied, apply};
@@ -194,7 +194,7 @@ impl Daemon {
         };
         self.troubles.decided();
         self.totals.ticks += 1;
-        report::decision(&decision);
+        report::decision(&decision, self.settings.once && !self.settings.dry_run);
         if self.settings.dry_run {
             self.propose(&decision, proposals).map_err(DaemonError::Output)?;
             return Ok(Tick::Done);
@@ -228,6 +228,7 @@ impl Daemon {
             settings,
             terms,
             make_policy,
+            changed,
         } = renewal;
         if let Err(error) = engine.renew(terms, make_policy) {
             error!("{}; the configuration stays as it was", chain(&error));
@@ -237,7 +238,11 @@ impl Daemon {
         self.settings = settings;
         // The same proposal may now rest on other terms.
         self.proposed = None;
-        info!("the configuration was read again");
+        if changed.is_empty() {
+            info!("the configuration was read again; nothing changed");
+        } else {
+            info!(changed = changed.join(" "), "the configuration was read again");
+        }
         other_interval
     }
 

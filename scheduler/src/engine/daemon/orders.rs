@@ -58,6 +58,8 @@ pub struct Renewal {
     pub terms: Terms,
     /// Another policy, or the same with other options; `None` if it is the same with the same ones.
     pub make_policy: Option<MakePolicy>,
+    /// The keys whose change takes hold, to be said once it does.
+    pub changed: Vec<&'static str>,
 }
 
 /// Reads the configuration again; `None`, once it has said why, if the old one is to stay.
@@ -83,6 +85,17 @@ pub fn release(ledger: &mut Ledger, asked: &Release) -> Result<Vec<u32>, Release
     }
     let released = ledger.release(domain, asked.vcpu);
     Ok(released.iter().map(|vcpu| vcpu.number).collect())
+}
+
+/// What to type into a shell to release a vCPU. Names of domains may hold blanks, quotes and worse.
+pub fn release_command(domain: &str, vcpu: u32) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_.:+@%,".contains(c);
+    if domain.chars().all(plain) && !domain.starts_with('-') {
+        return format!("vcpu-scheduler release {domain}/{vcpu}");
+    }
+    let end_of_flags = if domain.starts_with('-') { "-- " } else { "" };
+    let quoted = domain.replace('\'', r"'\''");
+    format!("vcpu-scheduler release {end_of_flags}'{quoted}/{vcpu}'")
 }
 
 /// What came of waiting.
@@ -113,5 +126,28 @@ fn quietly(moment: Instant, stop: &Stop) -> Waited {
         Waited::Stop
     } else {
         Waited::Moment
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_to_release_can_be_typed_as_it_stands() {
+        let cases = [
+            ("web-1", "web-1/0"),
+            ("日本", "日本/0"),
+            ("my web", "'my web/0'"),
+            ("it's", r"'it'\''s/0'"),
+            ("$(reboot)", "'$(reboot)/0'"),
+            ("-v", "-- '-v/0'"),
+        ];
+        for (domain, expected) in cases {
+            assert_eq!(
+                release_command(domain, 0),
+                format!("vcpu-scheduler release {expected}")
+            );
+        }
     }
 }

@@ -6,7 +6,7 @@ use oorandom::Rand32;
 use tracing::{debug, error, info, warn};
 use vcpu_policy_api::plan::NamedAction;
 
-use super::{Release, ReleaseError, chain};
+use super::{Release, ReleaseError, chain, release_command};
 use crate::engine::apply::{Pinned, Taken};
 use crate::engine::journal::JournalError;
 use crate::engine::ledger::{Finding, Notice, Observed};
@@ -22,7 +22,7 @@ pub(super) fn observed(observed: &Observed) {
     if observed.adopted > 0 {
         info!(
             vcpus = observed.adopted,
-            "pins of an earlier run are taken over; they are given back at the end"
+            "found pinned by the scheduler before; the affinities to give back are known"
         );
     }
     for notice in &observed.notices {
@@ -39,21 +39,22 @@ fn report_notice(notice: &Notice) {
         ..
     } = notice;
     let vcpu = key.number;
+    let domain: &str = domain;
     match notice.finding {
         Finding::Unchanged | Finding::Confirmed => {}
         Finding::Displaced => {
-            info!(%domain, vcpu, was = %expected, %found, "its CPUs went offline: the kernel lets it run elsewhere");
+            info!(domain, vcpu, was = %expected, %found, "its CPUs went offline: the kernel lets it run elsewhere");
         }
         Finding::Taken => info!(
-            %domain, vcpu, was = %expected, %found,
+            domain, vcpu, was = %expected, %found,
             "pinned by another hand: left alone until it has its original affinity again or is released \
-             (vcpu-scheduler release {domain}/{vcpu})"
+             ({})", release_command(domain, vcpu)
         ),
         Finding::Overridden => {
-            info!(%domain, vcpu, was = %expected, %found, "pinned by another hand, which is overridden");
+            info!(domain, vcpu, was = %expected, %found, "pinned by another hand, which is overridden");
         }
         Finding::Returned => {
-            info!(%domain, vcpu, %found, "given back by another hand: it may be moved");
+            info!(domain, vcpu, %found, "given back by another hand: it may be moved");
         }
     }
 }
@@ -69,7 +70,8 @@ pub(super) fn pinned(pinned: &[Pinned]) {
             reason,
             gain,
         } = action;
-        let gain = format!("{gain:.2}");
+        // A number in JSON too.
+        let gain = (gain * 100.0).round() / 100.0;
         info!(domain, vcpu, from, %cpus, gain, reason, "pinned");
     }
 }
@@ -95,10 +97,15 @@ pub(super) fn taken(taken: &[Taken]) {
     }
 }
 
-pub(super) fn decision(decision: &Decision<'_>) {
+/// What the policy has to say; who asked for this one tick is to hear it, in a daemon's log it would be a line a tick.
+pub(super) fn decision(decision: &Decision<'_>, is_only_one: bool) {
     let snapshot = &decision.collected.snapshot;
     for note in decision.plan.notes() {
-        debug!(tick = snapshot.tick(), "{note}");
+        if is_only_one {
+            info!("{note}");
+        } else {
+            debug!(tick = snapshot.tick(), "{note}");
+        }
     }
     for rejected in &decision.verdict.rejected {
         let rejected = NamedRejection::new(snapshot, rejected);

@@ -425,7 +425,7 @@ impl Ledger {
 
     /// Whether nothing is recorded anywhere. Before the first sample that is not known: domains may carry something. What the
     /// journal is still to forget is recorded.
-    pub(super) fn has_nothing_to_give_back(&self) -> bool {
+    pub fn has_nothing_to_give_back(&self) -> bool {
         !self.online.is_empty()
             && self.ended.is_empty()
             && self.forgotten.is_empty()

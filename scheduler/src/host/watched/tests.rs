@@ -161,7 +161,7 @@ fn all_waiting_ends_at_the_moment_that_was_said() {
     let lost = host.sample().expect_err("it hangs");
     assert_eq!(
         crate::engine::daemon::chain(&lost),
-        "the host hangs: no answer until time was up"
+        "libvirt hangs: no answer until time was up"
     );
     assert!(host.sample().is_err(), "and nothing else is waited for");
 }

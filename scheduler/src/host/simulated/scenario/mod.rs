@@ -195,7 +195,7 @@ impl DomainSpec {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a scenario")]
 struct Document {
     name: Option<Name>,
     host: HostSpec,
