@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::Failure;
 use super::args::{HostArgs, text};
+use super::printable::printable;
 use super::run::open_libvirt;
 use super::signals::Signals;
 use super::state::State;
@@ -85,16 +86,18 @@ fn deadline(host: &mut Watched, timeout: Duration) -> Instant {
 
 fn write_result(output: &mut dyn Write, restored: &Restored) -> std::io::Result<()> {
     for Returned { domain, vcpu, cpus } in &restored.given_back {
+        let domain = printable(domain);
         writeln!(output, "{domain}/{vcpu}  given back: {cpus}")?;
     }
     for Returned { domain, vcpu, cpus } in &restored.left_alone {
+        let domain = printable(domain);
         writeln!(
             output,
             "{domain}/{vcpu}  left alone: {cpus}, as another hand has pinned it"
         )?;
     }
     for remaining in &restored.remaining {
-        let domain = remaining.domain.as_deref().unwrap_or("(all that is left)");
+        let domain = printable(remaining.domain.as_deref().unwrap_or("(all that is left)"));
         writeln!(output, "{domain}  not given back: {}", chain(&remaining.why))?;
     }
     if restored.given_back.is_empty() && restored.left_alone.is_empty() && restored.remaining.is_empty() {
