@@ -415,3 +415,12 @@ fn who_never_writes_does_not_remember_runs_that_ended() {
     }
     assert_eq!((ledger.unwritten.len(), ledger.ended.len()), (1, 0));
 }
+
+/// Ids repeat: what is ours in one run is somebody else's in another one of the same id.
+#[test]
+fn another_process_under_the_same_id_has_none_of_our_pins() {
+    let mut ledger = pinned(&Shared::default(), &domain("a", 1, "run-1", &["0-3"]));
+    let other = domain("a", 1, "run-2", &["2"]);
+    observe(&mut ledger, &[&other]);
+    assert_eq!(gives_back(&ledger, &other), None);
+}
