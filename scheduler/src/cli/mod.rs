@@ -11,6 +11,7 @@ mod logging;
 mod placement;
 mod policies;
 mod policy;
+mod printable;
 mod release;
 mod restore;
 mod run;

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::Failure;
 use super::args::{HostArgs, text};
+use super::printable::printable;
 use super::run::open_libvirt;
 use super::signals::Signals;
 use super::state::State;
@@ -93,9 +94,11 @@ fn deadline(host: &mut Watched, timeout: Duration) -> Instant {
 
 fn write_result(output: &mut dyn Write, restored: &Restored) -> std::io::Result<()> {
     for Returned { domain, vcpu, cpus } in &restored.given_back {
+        let domain = printable(domain);
         writeln!(output, "{domain}/{vcpu}  given back: {cpus}")?;
     }
     for Returned { domain, vcpu, cpus } in &restored.left_alone {
+        let domain = printable(domain);
         writeln!(
             output,
             "{domain}/{vcpu}  left alone: {cpus}, as another hand has pinned it"
@@ -104,7 +107,7 @@ fn write_result(output: &mut dyn Write, restored: &Restored) -> std::io::Result<
     for remaining in &restored.remaining {
         let why = chain(&remaining.why);
         match remaining.domain.as_deref() {
-            Some(domain) => writeln!(output, "{domain}  not given back: {why}")?,
+            Some(domain) => writeln!(output, "{}  not given back: {why}", printable(domain))?,
             None => writeln!(output, "what is left is not given back: {why}")?,
         }
     }

@@ -29,7 +29,7 @@ pub struct Rejected<'p> {
 }
 
 /// The rules, by how they are broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Error)]
 pub enum Rejection {
     /// The vCPU's index has no row.
     #[error("the snapshot has no such vCPU")]

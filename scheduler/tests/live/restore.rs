@@ -259,3 +259,47 @@ fn who_cannot_wait_asks_twice() {
     assert!(restored.status.success(), "{}", text(&restored.stderr));
     assert_as_before(&libvirt, &before, &running.log());
 }
+
+/// What is not understood may hold the only record of an original. The guest stays where it is, and it is said why.
+#[test]
+fn a_guest_whose_keepsake_is_not_understood_is_not_pinned() {
+    let libvirt = Quiet::start();
+    run_guests(&libvirt);
+    let later = [
+        "--set",
+        "<originals token='t' later='1'/>",
+        "--key",
+        "vs",
+        "--live",
+    ];
+    let of_live = ["metadata", "live", "urn:vcpu-scheduler:originals:1"];
+    libvirt.virsh(&[&of_live[..], &later[..]].concat());
+    let before = found(&libvirt);
+    let mut running = Running::start(&libvirt, &BUSY);
+    running.wait_for_log("the original affinity cannot be recorded in the domain", 1);
+    wait_for_pins(&running, 5);
+    for vcpu in ["live/0", "live/1"] {
+        assert_eq!(found(&libvirt)[vcpu], before[vcpu], "{}", running.log());
+    }
+    assert_eq!(end(&mut running, "TERM"), Some(0), "{}", running.log());
+    assert_eq!(found(&libvirt), before);
+    assert!(libvirt.virsh(&["dumpxml", "live"]).contains("later="));
+}
+
+/// However patient each call is, what ends the wait for a host that hangs is the time that giving back may take.
+#[test]
+fn giving_back_to_a_host_that_hangs_ends_when_time_is_up() {
+    let libvirt = Quiet::start();
+    run_guests(&libvirt);
+    let before = found(&libvirt);
+    let patient = ["--stop-timeout", "2s", "--call-timeout", "10m"];
+    let mut running = Running::start(&libvirt, &[&BUSY[..], &patient].concat());
+    wait_for_pins(&running, 3);
+    signal("STOP", libvirt.daemon_pid());
+    assert_eq!(end(&mut running, "TERM"), Some(1), "{}", running.log());
+    assert!(running.log().contains("not given back"), "{}", running.log());
+    signal("CONT", libvirt.daemon_pid());
+    let restored = output(&libvirt, &["restore"]);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    assert_as_before(&libvirt, &before, &running.log());
+}

@@ -195,6 +195,7 @@ impl Daemon {
         self.troubles.decided();
         self.totals.ticks += 1;
         report::decision(&decision, self.settings.once && !self.settings.dry_run);
+        self.troubles.rejected(&decision);
         if self.settings.dry_run {
             self.propose(&decision, proposals).map_err(DaemonError::Output)?;
             return Ok(Tick::Done);

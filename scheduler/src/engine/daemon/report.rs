@@ -1,6 +1,7 @@
 //! What the loop says, and how often: what changed is said when it does, what goes on being wrong is said once.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use oorandom::Rand32;
 use tracing::{debug, error, info, warn};
@@ -10,12 +11,15 @@ use super::{Release, ReleaseError, chain, release_command};
 use crate::engine::apply::{Pinned, Taken};
 use crate::engine::journal::JournalError;
 use crate::engine::ledger::{Finding, Notice, Observed};
-use crate::engine::verify::NamedRejection;
+use crate::engine::verify::{NamedRejection, Rejection};
 use crate::engine::{Decision, TickError};
 use crate::host::{HostError, PinError, Sample};
 
 /// The longest wait between two attempts to reach a host that was lost.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// A host that cannot be read for so long does not come back by itself.
+const EMERGENCY: Duration = Duration::from_secs(60);
 
 /// What a sample told of other hands.
 pub(super) fn observed(observed: &Observed) {
@@ -107,13 +111,6 @@ pub(super) fn decision(decision: &Decision<'_>, is_only_one: bool) {
             debug!(tick = snapshot.tick(), "{note}");
         }
     }
-    for rejected in &decision.verdict.rejected {
-        let rejected = NamedRejection::new(snapshot, rejected);
-        warn!(
-            tick = snapshot.tick(),
-            "the policy asked for a pin that is not carried out: {rejected}"
-        );
-    }
 }
 
 /// A busy domain's turn comes again in the next tick; a refused pin is not tried again for a while, so it is said.
@@ -139,6 +136,10 @@ pub(super) struct Troubles {
     undecided: bool,
     /// Whether the journal could not be written.
     unrecorded: bool,
+    /// When samples began to fail, and whether it was said that they go on failing.
+    failing: Option<(Instant, bool)>,
+    /// The rules that the last plan broke.
+    broken_rules: BTreeSet<Rejection>,
 }
 
 impl Troubles {
@@ -150,17 +151,66 @@ impl Troubles {
             lost: false,
             undecided: false,
             unrecorded: false,
+            failing: None,
+            broken_rules: BTreeSet::new(),
         }
     }
 
+    /// A restart of libvirt is over in seconds and nobody's emergency; a host that stays away is.
     pub(super) fn host(&mut self, error: &HostError) {
         self.lost = matches!(error, HostError::Lost { .. });
         self.failed_samples += 1;
+        let now = Instant::now();
+        let (since, is_said) = *self.failing.get_or_insert((now, false));
         if self.failed_samples == 1 {
-            error!("{}; nothing is decided until it can be read again", chain(error));
+            warn!("{}; nothing is decided until it can be read again", chain(error));
+        } else if !is_said && now.duration_since(since) >= EMERGENCY {
+            let missed = self.failed_samples;
+            error!(
+                missed,
+                "the host could not be read for a minute: {}",
+                chain(error)
+            );
+            self.failing = Some((since, true));
         } else {
             debug!(attempt = self.failed_samples, "{}", chain(error));
         }
+    }
+
+    /// Says what of a plan is not carried out. A policy that goes on breaking the same rule is named once; that it would
+    /// move more than a tick may is no fault.
+    pub(super) fn rejected(&mut self, decision: &Decision<'_>) {
+        let named = self.newly_broken(decision);
+        let snapshot = &decision.collected.snapshot;
+        let tick = snapshot.tick();
+        for rejected in &decision.verdict.rejected {
+            debug!(
+                tick,
+                "not carried out: {}",
+                NamedRejection::new(snapshot, rejected)
+            );
+        }
+        for (rule, pins) in named {
+            let mut rejected = decision.verdict.rejected.iter();
+            if let Some(first) = rejected.find(|rejected| rejected.why == rule) {
+                let first = NamedRejection::new(snapshot, first);
+                warn!(
+                    tick,
+                    pins, "the policy asked for what is not carried out, such as {first}"
+                );
+            }
+        }
+    }
+
+    /// The rules that a plan breaks and the one before did not, and how often.
+    fn newly_broken(&mut self, decision: &Decision<'_>) -> Vec<(Rejection, usize)> {
+        let mut broken: BTreeMap<Rejection, usize> = BTreeMap::new();
+        for rejected in &decision.verdict.rejected {
+            *broken.entry(rejected.why).or_default() += 1;
+        }
+        let known = std::mem::replace(&mut self.broken_rules, broken.keys().copied().collect());
+        broken.retain(|rule, _| *rule != Rejection::OverBudget && !known.contains(rule));
+        broken.into_iter().collect()
     }
 
     /// A sample came: whatever kept them from coming is over.
@@ -169,6 +219,7 @@ impl Troubles {
             info!(missed = self.failed_samples, "the host can be read again");
         }
         self.failed_samples = 0;
+        self.failing = None;
         self.lost = false;
         sample
     }
@@ -217,7 +268,36 @@ impl Troubles {
 
 #[cfg(test)]
 mod tests {
+    use vcpu_policy_api::document;
+    use vcpu_policy_api::plan::Plan;
+    use vcpu_policy_api::snapshot::Cpu;
+
     use super::*;
+    use crate::engine::collect::Collected;
+    use crate::engine::verify::verify;
+
+    #[test]
+    fn a_policy_that_goes_on_breaking_a_rule_is_named_once() {
+        let host = "{interval: 1s, topology: {cpus: 2}, budget: 1, domains: [{name: a, vcpus: [{load: 9}, {load: 9}, {load: 9}]}]}";
+        let block = document::read(host).expect("a snapshot");
+        let snapshot = block.view();
+        let mut plan = Plan::new();
+        let first: vcpu_policy_api::cpuset::CpuSet = snapshot.cpus().take(1).map(Cpu::ix).collect();
+        for vcpu in snapshot.vcpus() {
+            plan.pin(vcpu.ix(), first.as_ref(), "test", f64::NAN);
+            plan.pin(vcpu.ix(), first.as_ref(), "test", 1.0);
+        }
+        let decision = Decision {
+            collected: Collected { snapshot, keys: &[] },
+            verdict: verify(&snapshot, &plan),
+            plan: &plan,
+        };
+        let mut troubles = Troubles::none(1);
+        assert_eq!(troubles.newly_broken(&decision), [(Rejection::GainNotFinite, 3)]);
+        assert_eq!(troubles.newly_broken(&decision), []);
+        troubles.broken_rules.clear();
+        assert_eq!(troubles.newly_broken(&decision), [(Rejection::GainNotFinite, 3)]);
+    }
 
     #[test]
     fn the_wait_for_a_lost_host_grows_to_a_minute() {

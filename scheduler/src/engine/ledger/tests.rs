@@ -447,3 +447,12 @@ fn a_run_without_an_incarnation_that_may_have_parted_with_its_keepsake_is_the_sa
     let original = ledger.custody(&vcpu(&held, 0)).map(|custody| &custody.original);
     assert_eq!(original, Some(&Original::Inherit));
 }
+
+/// Ids repeat: what is ours in one run is somebody else's in another one of the same id.
+#[test]
+fn another_process_under_the_same_id_has_none_of_our_pins() {
+    let mut ledger = pinned(&Shared::default(), &domain("a", 1, "run-1", &["0-3"]));
+    let other = domain("a", 1, "run-2", &["2"]);
+    observe(&mut ledger, &[&other]);
+    assert_eq!(gives_back(&ledger, &other), None);
+}

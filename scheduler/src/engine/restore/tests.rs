@@ -19,7 +19,7 @@ use crate::engine::journal::file::FileJournal;
 use crate::engine::journal::{Journal, Line};
 use crate::engine::{Engine, MakePolicy};
 use crate::host::simulated::{Scenario, SimulatedHost};
-use crate::host::{HostIdentity, Keepsake, Sample, Token};
+use crate::host::{DomainSample, HostIdentity, Keepsake, Sample, Token};
 
 const SCENARIO: &str = "
     name: crash
@@ -321,13 +321,7 @@ fn when_time_is_up_no_other_domain_is_begun() {
         Box::new(|| Token("t".into())),
     );
     let (_stopper, stop) = Stop::new();
-    let restored = restore(
-        &mut host,
-        &mut ledger,
-        &Terms::default(),
-        Instant::now() - PAUSE,
-        &stop,
-    );
+    let restored = restore(&mut host, &mut ledger, &Terms::default(), Instant::now(), &stop);
     let told: Vec<String> = restored
         .remaining
         .iter()
@@ -335,4 +329,123 @@ fn when_time_is_up_no_other_domain_is_begun() {
         .collect();
     assert_eq!(told, ["time is up"]);
     assert_eq!(state(&mut host), pinned);
+}
+
+fn key_of(domain: &DomainSample) -> DomainKey {
+    DomainKey {
+        uuid: domain.uuid,
+        instance: domain.instance,
+    }
+}
+
+/// A host of which some things cannot be read or done.
+struct Obstinate<'a> {
+    inner: &'a mut SimulatedHost,
+    unreadable: bool,
+    refuses: Option<u32>,
+}
+
+impl Host for Obstinate<'_> {
+    fn identity(&mut self) -> Result<HostIdentity, HostError> {
+        self.inner.identity()
+    }
+    fn sample(&mut self) -> Result<Sample, HostError> {
+        let mut sample = self.inner.sample()?;
+        if self.unreadable {
+            let domains = std::mem::take(&mut sample.domains);
+            sample.unread = domains.iter().map(key_of).collect();
+        }
+        Ok(sample)
+    }
+    fn pin(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
+        if self.refuses == Some(vcpu.number) {
+            return Err(PinError::Refused {
+                source: "not this one".into(),
+            });
+        }
+        self.inner.pin(vcpu, cpus)
+    }
+    fn affinity(&mut self, vcpu: &VcpuKey) -> Result<OsCpuSet, PinError> {
+        self.inner.affinity(vcpu)
+    }
+    fn keep(&mut self, domain: &DomainKey, keepsake: Option<&Keepsake>) -> Result<(), PinError> {
+        self.inner.keep(domain, keepsake)
+    }
+}
+
+/// One pass, with what an earlier process left in the journal; what is still to be done, in words.
+fn one_pass(host: &mut Obstinate<'_>, folder: &Path, known: bool) -> Vec<String> {
+    let journal = FileJournal::open(folder, Some("boot".to_owned())).expect("a journal");
+    let left = journal.entries().cloned().collect();
+    let mut ledger = Ledger::new(Box::new(journal), left, Box::new(|| Token("t".into())));
+    if known {
+        let sample = host.inner.sample().expect("a sample");
+        ledger.observe(&sample, &Terms::default());
+    }
+    let (stopper, stop) = Stop::new();
+    drop(stopper);
+    let restored = restore(host, &mut ledger, &Terms::default(), in_an_hour(), &stop);
+    let remaining = restored.remaining.iter();
+    remaining.map(|left| left.why.to_string()).collect()
+}
+
+#[test]
+fn what_stands_in_the_way_costs_no_original() {
+    let found = state(&mut new_host());
+    for (unreadable, refuses, known) in [
+        (true, None, false),
+        (true, None, true),
+        (false, Some(0), false),
+        (false, Some(1), false),
+    ] {
+        let case = format!("unreadable {unreadable}, refuses {refuses:?}, known {known}");
+        let mut host = new_host();
+        let folder = tempfile::tempdir().expect("a folder");
+        process(&mut host, folder.path(), &Life::of(70), Work::Run, 1);
+        let pinned = state(&mut host);
+        let mut obstinate = Obstinate {
+            inner: &mut host,
+            unreadable,
+            refuses,
+        };
+        let remaining = one_pass(&mut obstinate, folder.path(), known);
+        assert!(!remaining.is_empty(), "{case}");
+        assert!(!unreadable || state(&mut host) == pinned, "{case}");
+        let left = FileJournal::open(folder.path(), None).expect("a journal");
+        assert!(left.entries().count() > 0, "{case}");
+        drop(left);
+        let alive = Life::of(u32::MAX);
+        assert!(
+            process(&mut host, folder.path(), &alive, Work::Restore, 2),
+            "{case}"
+        );
+        assert_eq!(state(&mut host), found, "{case}");
+    }
+}
+
+#[test]
+fn of_an_original_the_cpus_are_given_back_that_the_host_still_has() {
+    let mut host = new_host();
+    let sample = host.sample().expect("a sample");
+    let domain = sample.domains.last().expect("a domain");
+    let original = crate::host::Original::Cpus("0,9".parse().expect("a cpulist"));
+    let kept = crate::host::Kept {
+        original,
+        hands_off: false,
+    };
+    let keepsake = Keepsake {
+        token: Token("t".into()),
+        vcpus: BTreeMap::from([(0, kept)]),
+    };
+    host.keep(&key_of(domain), Some(&keepsake)).expect("carried");
+    let empty = tempfile::tempdir().expect("a folder");
+    assert!(process(
+        &mut host,
+        empty.path(),
+        &Life::of(u32::MAX),
+        Work::Restore,
+        2
+    ));
+    let given = state(&mut host)[&(Arc::clone(&domain.name), 0)].clone();
+    assert_eq!(given, ("0".parse().expect("a cpulist"), false));
 }

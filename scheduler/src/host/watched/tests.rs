@@ -165,3 +165,47 @@ fn all_waiting_ends_at_the_moment_that_was_said() {
     );
     assert!(host.sample().is_err(), "and nothing else is waited for");
 }
+
+/// Samples, and loses its connection with the first pin.
+struct Brittle;
+
+impl Host for Brittle {
+    fn identity(&mut self) -> Result<HostIdentity, HostError> {
+        Err(HostError::Stopped)
+    }
+    fn sample(&mut self) -> Result<Sample, HostError> {
+        Err(HostError::Stopped)
+    }
+    fn pin(&mut self, _: &VcpuKey, _: &OsCpuSet) -> Result<(), PinError> {
+        Err(PinError::Host(HostError::Lost {
+            operation: "test".to_owned(),
+            source: "broken".into(),
+        }))
+    }
+    fn affinity(&mut self, _: &VcpuKey) -> Result<OsCpuSet, PinError> {
+        Ok(OsCpuSet::new())
+    }
+    fn keep(&mut self, _: &DomainKey, _: Option<&Keepsake>) -> Result<(), PinError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_at_a_pin_is_asked_nothing_more() {
+    let (_stopper, stop) = Stop::new();
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&opened);
+    let open: Open = Arc::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Brittle))
+    });
+    let mut host = Watched::open(open, stop, PATIENCE).expect("opened");
+    assert!(host.affinity(&KEY).is_ok());
+    assert!(matches!(
+        host.pin(&KEY, &OsCpuSet::first(1)),
+        Err(PinError::Host(HostError::Lost { .. }))
+    ));
+    assert!(matches!(host.affinity(&KEY), Err(PinError::Gone)));
+    assert!(host.sample().is_err());
+    assert_eq!(opened.load(Ordering::SeqCst), 2);
+}

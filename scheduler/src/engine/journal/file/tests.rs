@@ -182,3 +182,14 @@ proptest! {
         prop_assert!(left.len() >= 3);
     }
 }
+
+/// A write may fail half-way and the next one succeed.
+#[test]
+fn what_follows_half_a_line_is_a_line_of_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut journal = open(folder.path());
+    journal.file.write_all(b"half a li").expect("written");
+    journal.torn = true;
+    journal.append(&[Line::Vcpu(entry(0, "0"))]).expect("written");
+    assert_eq!(read(folder.path(), Some("boot")).expect("read"), [entry(0, "0")]);
+}
