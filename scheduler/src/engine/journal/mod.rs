@@ -4,8 +4,8 @@
 //! what holds, however many before it are lost. What is in it when the process ends, whatever way it ends, is what the next
 //! one goes on from.
 //!
-//! - [`line`]: one line as text, with a checksum
-//! - [`file`]: the log on disk: appended to, compacted, read again
+//! - [`mod@line`]: one line as text, with a checksum
+//! - [`mod@file`]: the log on disk: appended to, compacted, read again
 //! - [`folder`]: where it lies
 //! - [`lock`]: who may write it
 

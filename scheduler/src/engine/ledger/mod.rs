@@ -2,7 +2,7 @@
 //!
 //! The ledger sees every sample before it is decided on, and is told of every pin before it is made. From that it knows, for
 //! each vCPU, the affinity it had before us and whether the one it has now is ours ([`Custody`]). What has to outlive the
-//! process is written twice: to the [`Journal`], and into the running domain itself, as a [`Keepsake`].
+//! process is written twice: to the [`Journal`], and into the running domain itself, as a [`Keepsake`](crate::host::Keepsake).
 //!
 //! ```text
 //! observe(sample)             whose are the affinities?       before each decision
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! **Runs.** What is recorded belongs to one run of a domain. It is found again, after a crash or a new connection, by what
-//! tells the run ([`Incarnation`]) or by the token that the domain carries; a domain that was started anew has neither, and
+//! tells the run ([`Incarnation`](crate::host::Incarnation)) or by the token that the domain carries; a domain that was started anew has neither, and
 //! gets nothing of what a former run had. A run that comes back under another incarnation but with its token (after a managed
 //! save, or from another host) has the affinities it left with.
 //!
