@@ -64,7 +64,8 @@ pub trait Host: Send {
 /// Which host this is, among all hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostIdentity {
-    /// Its UUID, or what stands for it where it has none: fit to be a file's name.
+    /// Its UUID, or what stands for it where it has none, and which of its guests these are, since several daemons may have
+    /// guests on one host: fit to be a file's name.
     pub name: String,
     /// Whether it is the machine that this process runs on.
     pub is_local: bool,

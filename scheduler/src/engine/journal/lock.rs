@@ -81,7 +81,7 @@ mod tests {
         let first = Lock::take(folder.path(), "run").expect("free");
         let refused = Lock::take(folder.path(), "restore").expect_err("held");
         let expected = format!(
-            "process {} (vcpu-scheduler run) holds {}: one scheduler a host",
+            "process {} (vcpu-scheduler run) holds {}: one scheduler a host; when that one stops, it gives everything back",
             std::process::id(),
             folder.path().join(NAME).display()
         );

@@ -79,7 +79,7 @@ pub enum JournalError {
         number: usize,
     },
     /// Another process writes it.
-    #[error("{holder} holds {}: one scheduler a host", path.display())]
+    #[error("{holder} holds {}: one scheduler a host; when that one stops, it gives everything back", path.display())]
     Locked {
         /// The lock's file.
         path: PathBuf,

@@ -49,9 +49,51 @@ fn told_apart(text: &str) -> Option<Uuid> {
     (!of_one_byte && uuid != OF_MANY).then_some(uuid)
 }
 
+/// Which guests of a host the daemon at `uri` has, in the letters of a file's name: `qemu-system`, `qemu-session`.
+pub(super) fn guests_of(uri: &str) -> String {
+    /// Longer paths are files of the test driver.
+    const LONGEST: usize = 40;
+    let (scheme, rest) = uri.split_once(':').unwrap_or((uri, ""));
+    let driver = scheme.split('+').next().unwrap_or(scheme);
+    let path = rest.split(['?', '#']).next().unwrap_or(rest);
+    // Of `//far.example/system`, the part from the third slash on.
+    let path = path
+        .strip_prefix("//")
+        .and_then(|path| path.split_once('/'))
+        .map_or(path, |(_, path)| path);
+    let words = format!("{driver}-{path}");
+    let plain = words.chars().map(|letter| {
+        if letter.is_ascii_alphanumeric() {
+            letter
+        } else {
+            '-'
+        }
+    });
+    let name: String = plain.take(LONGEST).collect();
+    name.trim_end_matches('-').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_daemon_of_a_host_has_guests_of_its_own() {
+        for (uri, expected) in [
+            ("qemu:///system", "qemu-system"),
+            ("qemu+unix:///system?socket=/run/a", "qemu-system"),
+            ("qemu+ssh://user@far.example/system", "qemu-system"),
+            ("qemu:///session", "qemu-session"),
+            ("test:///default", "test-default"),
+            ("test:///srv/a/hosts.xml", "test-srv-a-hosts-xml"),
+            ("xen:///", "xen"),
+            ("nonsense", "nonsense"),
+            ("", ""),
+        ] {
+            assert_eq!(guests_of(uri), expected, "{uri}");
+        }
+        assert_eq!(guests_of(&format!("test:///{}", "x/".repeat(99))).len(), 40);
+    }
 
     const UUID: &str = "28c17933-9389-4184-9021-c8197c5f4f20";
 

@@ -53,6 +53,7 @@ pub use self::error::{LibvirtError, NotReplaced, PinRefusal};
 use self::ffi::{Changes, Connection, CpuMap};
 use self::guest::Guest;
 use self::guests::{Guests, Through};
+use self::identity::guests_of;
 pub use self::identity::local_host_uuid;
 use self::isolated::isolated;
 pub use self::metadata::MetadataError;
@@ -259,7 +260,7 @@ impl Host for LibvirtHost {
         let mut cpus = self.topology.online();
         cpus.unite(self.topology.offline().as_ref());
         Ok(HostIdentity {
-            name: uuid.to_string(),
+            name: format!("{uuid}-{}", guests_of(&self.uri)),
             is_local: self.is_local(),
             cpus,
         })
