@@ -7,14 +7,12 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use self::settings::{
-    ConfigArgs, ConnectArgs, OptionArgs, PLUGINS, PolicyArgs, SettingsArgs, SupervisionArgs, sources,
+    ConfigArgs, ConnectArgs, OptionArgs, PLUGINS, PolicyArgs, SettingsArgs, SupervisionArgs, sources, text,
 };
-pub(super) use self::settings::{HostArgs, PluginArgs, text};
+pub(super) use self::settings::{HostArgs, PluginArgs};
 use super::Failure;
-use crate::config::{Deadline, Layer, PolicyName, Sources, TickInterval};
-
-use super::release::ReleaseArgs;
-use super::restore::RestoreArgs;
+use crate::config::{Deadline, Layer, PolicyName, Sources, StopTimeout, TickInterval};
+use crate::engine::daemon::Release;
 
 /// Balances the vCPUs of a KVM/libvirt host's guests over its physical CPUs.
 ///
@@ -129,6 +127,24 @@ pub(super) struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    #[command(flatten)]
+    pub(super) host: HostArgs,
+    /// How long to try what does not succeed at once, such as a busy domain [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = text::<StopTimeout>)]
+    pub(super) stop_timeout: Option<StopTimeout>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReleaseArgs {
+    /// The domain's name or UUID, or DOMAIN/VCPU for one of its vCPUs
+    #[arg(value_name = "DOMAIN[/VCPU]", value_parser = target)]
+    pub(super) target: Release,
+    #[command(flatten)]
+    pub(super) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct SimulateArgs {
     /// The scenario, a YAML file
     pub(super) scenario: PathBuf,
@@ -195,6 +211,26 @@ pub(super) enum Format {
     Table,
     /// For scripts
     Json,
+}
+
+/// A domain's name holds no slash: libvirt sees to that.
+fn target(text: &str) -> Result<Release, String> {
+    let (domain, vcpu) = match text.split_once('/') {
+        None => (text, None),
+        Some((domain, number)) => {
+            let number = number.parse().map_err(|_| {
+                format!("\"{number}\" is no number of a vCPU; expected DOMAIN or DOMAIN/VCPU, such as web/0")
+            })?;
+            (domain, Some(number))
+        }
+    };
+    if domain.is_empty() {
+        return Err("expected DOMAIN or DOMAIN/VCPU, such as web/0".to_owned());
+    }
+    Ok(Release {
+        domain: domain.to_owned(),
+        vcpu,
+    })
 }
 
 /// As many as a scenario file may speak of.

@@ -4,15 +4,13 @@ use std::io::Write;
 
 use super::Failure;
 use super::args::CheckArgs;
+use super::connection::connect;
 use super::placement::check_domain;
 use super::policy::{Chosen, Supervision, registry};
-use super::run::open_libvirt;
 use super::signals::Signals;
 use super::state::read_only_ledger;
 use crate::config::{self, AbsolutePath, PolicyOptions};
-use crate::host::Host;
 use crate::host::libvirt::Access;
-use crate::host::watched::Watched;
 
 pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Failure> {
     if args.schema {
@@ -27,9 +25,8 @@ pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Fail
     drop(chosen.make()?);
     if let Some(domain) = &args.domain {
         let stop = Signals::handle(None)?.stop;
-        let open = open_libvirt(&effective.connect, Access::ReadOnly);
-        let mut host = Watched::open(open, stop, effective.call_timeout.get()).map_err(Failure::world)?;
-        let identity = host.identity().map_err(Failure::world)?;
+        let connected = connect(&effective, Access::ReadOnly, &stop);
+        let (mut host, identity) = connected.map_err(Failure::world)?;
         let state_dir = effective.state_dir.as_ref().map(AbsolutePath::get);
         let mut ledger = read_only_ledger(&identity, state_dir);
         return check_domain(&mut host, &mut ledger, &effective.terms(0), domain, output);

@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod configuration;
+mod connection;
 mod decide;
 mod logging;
 mod placement;

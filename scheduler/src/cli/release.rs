@@ -3,11 +3,10 @@
 use std::io::Write;
 
 use anyhow::anyhow;
-use clap::Args;
 
 use super::Failure;
-use super::args::HostArgs;
-use super::run::open_libvirt;
+use super::args::ReleaseArgs;
+use super::connection::connect;
 use super::signals::Signals;
 use super::state::{self, State};
 use crate::config::{AbsolutePath, Layer};
@@ -18,35 +17,6 @@ use crate::host::libvirt::Access;
 use crate::host::watched::Watched;
 use crate::operate::control::{self, ControlError};
 
-#[derive(Debug, Args)]
-pub(super) struct ReleaseArgs {
-    /// The domain's name or UUID, or DOMAIN/VCPU for one of its vCPUs
-    #[arg(value_name = "DOMAIN[/VCPU]", value_parser = target)]
-    target: Release,
-    #[command(flatten)]
-    host: HostArgs,
-}
-
-/// A domain's name holds no slash: libvirt sees to that.
-fn target(text: &str) -> Result<Release, String> {
-    let (domain, vcpu) = match text.split_once('/') {
-        None => (text, None),
-        Some((domain, number)) => {
-            let number = number.parse().map_err(|_| {
-                format!("\"{number}\" is no number of a vCPU; expected DOMAIN or DOMAIN/VCPU, such as web/0")
-            })?;
-            (domain, Some(number))
-        }
-    };
-    if domain.is_empty() {
-        return Err("expected DOMAIN or DOMAIN/VCPU, such as web/0".to_owned());
-    }
-    Ok(Release {
-        domain: domain.to_owned(),
-        vcpu,
-    })
-}
-
 pub(super) fn release(args: &ReleaseArgs, output: &mut dyn Write) -> Result<(), Failure> {
     let signals = Signals::handle(None)?;
     let effective = args
@@ -54,10 +24,8 @@ pub(super) fn release(args: &ReleaseArgs, output: &mut dyn Write) -> Result<(), 
         .sources(Layer::default())?
         .read()
         .map_err(Failure::caller)?;
-    let open = open_libvirt(&effective.connect, Access::ReadWrite);
-    let patience = effective.call_timeout.get();
-    let mut host = Watched::open(open, signals.stop, patience).map_err(Failure::world)?;
-    let identity = host.identity().map_err(Failure::world)?;
+    let connected = connect(&effective, Access::ReadWrite, &signals.stop);
+    let (mut host, identity) = connected.map_err(Failure::world)?;
     let stated = effective.state_dir.as_ref().map(AbsolutePath::get);
     let released = match control::release(&state::folder(&identity, stated)?, &args.target) {
         Err(ControlError::NoDaemon) => {

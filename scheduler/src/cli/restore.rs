@@ -4,33 +4,22 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use clap::Args;
 use tracing::{info, warn};
 
 use super::Failure;
-use super::args::{HostArgs, text};
+use super::args::RestoreArgs;
+use super::connection::connect;
 use super::printable::printable;
-use super::run::open_libvirt;
 use super::signals::Signals;
 use super::state::State;
-use crate::config::{AbsolutePath, Layer, StopTimeout};
+use crate::config::{AbsolutePath, Layer};
 use crate::engine::daemon::chain;
 use crate::engine::ledger::Ledger;
 use crate::engine::restore::{Restored, Returned, restore as give_back};
 use crate::engine::stop::Stop;
 use crate::engine::terms::Terms;
-use crate::host::Host;
 use crate::host::libvirt::Access;
 use crate::host::watched::Watched;
-
-#[derive(Debug, Args)]
-pub(super) struct RestoreArgs {
-    #[command(flatten)]
-    host: HostArgs,
-    /// How long to try what does not succeed at once, such as a busy domain [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = text::<StopTimeout>)]
-    stop_timeout: Option<StopTimeout>,
-}
 
 pub(super) fn restore(args: &RestoreArgs, output: &mut dyn Write) -> Result<(), Failure> {
     let signals = Signals::handle(None)?;
@@ -39,10 +28,8 @@ pub(super) fn restore(args: &RestoreArgs, output: &mut dyn Write) -> Result<(), 
         ..Layer::default()
     };
     let effective = args.host.sources(flags)?.read().map_err(Failure::caller)?;
-    let open = open_libvirt(&effective.connect, Access::ReadWrite);
-    let patience = effective.call_timeout.get();
-    let mut host = Watched::open(open, signals.stop.clone(), patience).map_err(Failure::world)?;
-    let identity = host.identity().map_err(Failure::world)?;
+    let connected = connect(&effective, Access::ReadWrite, &signals.stop);
+    let (mut host, identity) = connected.map_err(Failure::world)?;
     let stated = effective.state_dir.as_ref().map(AbsolutePath::get);
     let mut state = State::open(&identity, stated, "restore")?;
     let deadline = deadline(&mut host, effective.stop_timeout.get());

@@ -1,7 +1,6 @@
 //! `run`: the daemon.
 
 use std::io::Write;
-use std::sync::Arc;
 
 use crossbeam_channel::unbounded;
 use tracing::{info, warn};
@@ -10,16 +9,16 @@ use vcpu_policy_api::explain::Explanation;
 use super::Failure;
 use super::args::RunArgs;
 use super::configuration::Configuration;
+use super::connection::connect;
 use super::restore;
 use super::signals::Signals;
 use super::state::{State, read_only_ledger};
-use crate::config::{OnExit, Uri};
+use crate::config::OnExit;
 use crate::engine::Decision;
 use crate::engine::daemon::{self, Settings, Surroundings, chain};
 use crate::engine::verify::NamedRejection;
-use crate::host::libvirt::{Access, LibvirtHost};
-use crate::host::watched::{Open, Watched};
-use crate::host::{Host, HostError, HostIdentity};
+use crate::host::HostError;
+use crate::host::libvirt::Access;
 use crate::operate::control::Control;
 
 pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure> {
@@ -38,7 +37,12 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         engine => engine?,
     };
     configuration.announce(settings);
-    let (mut host, identity) = match connect(&configuration, args.dry_run, &signals) {
+    let access = if args.dry_run {
+        Access::ReadOnly
+    } else {
+        Access::ReadWrite
+    };
+    let (mut host, identity) = match connect(&configuration.effective, access, &signals.stop) {
         Ok(connected) => connected,
         Err(HostError::Stopped) => return Ok(()),
         Err(error) => return Err(Failure::world(error)),
@@ -78,30 +82,6 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         info!(ticks = totals.ticks, pins = totals.pins, "stopped");
     }
     ran.map_err(Failure::world).and(restored)
-}
-
-/// Opens the connection, and asks which host it leads to.
-fn connect(
-    configuration: &Configuration,
-    dry_run: bool,
-    signals: &Signals,
-) -> Result<(Watched, HostIdentity), HostError> {
-    let access = if dry_run {
-        Access::ReadOnly
-    } else {
-        Access::ReadWrite
-    };
-    let effective = &configuration.effective;
-    let open = open_libvirt(&effective.connect, access);
-    let mut host = Watched::open(open, signals.stop.clone(), effective.call_timeout.get())?;
-    let identity = host.identity()?;
-    Ok((host, identity))
-}
-
-/// Opens libvirt, as often as it is asked to.
-pub(super) fn open_libvirt(uri: &Uri, access: Access) -> Open {
-    let uri = uri.as_str().to_owned();
-    Arc::new(move || Ok(Box::new(LibvirtHost::open(Some(&uri), access)?) as Box<dyn Host>))
 }
 
 /// What a dry run would do now: the explained decision.

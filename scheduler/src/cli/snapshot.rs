@@ -8,7 +8,7 @@ use vcpu_policy_api::document;
 
 use super::Failure;
 use super::args::SnapshotArgs;
-use super::run::open_libvirt;
+use super::connection::open_libvirt;
 use super::signals::Signals;
 use super::simulate::read;
 use crate::engine::collect::Collector;

@@ -19,6 +19,7 @@
 //! record of a run that ended is kept for a while, in case it comes back.
 
 mod custody;
+mod luggage;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
@@ -270,10 +271,13 @@ impl Ledger {
 
     /// The running domain with this name or UUID, as far as the last sample showed it.
     pub fn find(&self, domain: &str) -> Option<DomainUuid> {
-        let mut runs = self.runs.iter();
-        let found =
-            runs.find(|(key, run)| *run.name == *domain || key.uuid.to_string().eq_ignore_ascii_case(domain));
-        found.map(|(key, _)| key.uuid)
+        let named = self.runs.iter().find(|(_, run)| *run.name == *domain);
+        // A name may look like a UUID.
+        let by_uuid = || {
+            let mut keys = self.runs.keys();
+            keys.find(|key| key.uuid.to_string().eq_ignore_ascii_case(domain))
+        };
+        named.map(|(key, _)| key).or_else(by_uuid).map(|key| key.uuid)
     }
 
     /// Whether a running domain has a vCPU, as far as the last samples showed it.
@@ -320,7 +324,7 @@ impl Ledger {
 
     /// Which domains may have to carry something else than they do.
     pub fn stale(&self) -> BTreeSet<DomainKey> {
-        let stale = self.runs.iter().filter(|(_, run)| run.is_stale());
+        let stale = self.runs.iter().filter(|(_, run)| run.luggage.is_stale());
         stale.map(|(key, _)| *key).collect()
     }
 
@@ -330,26 +334,26 @@ impl Ledger {
     pub fn keep(&mut self, host: &mut dyn Host, domains: &BTreeSet<DomainKey>) -> Vec<(DomainKey, PinError)> {
         let mut refusals = Vec::new();
         for key in domains {
-            let Some(run) = self.runs.get_mut(key).filter(|run| run.may_take()) else {
+            let Some(run) = self.runs.get_mut(key).filter(|run| run.luggage.may_take()) else {
                 continue;
             };
             if run.records() > 0 {
                 run.ensure_token(&mut self.new_token);
             }
             let keepsake = run.keepsake();
-            if run.carried() == keepsake.as_ref() {
-                run.carries(keepsake);
+            if run.luggage.known() == keepsake.as_ref() {
+                run.luggage.carries(keepsake);
                 continue;
             }
             match host.keep(key, keepsake.as_ref()) {
-                Ok(()) => run.carries(keepsake),
+                Ok(()) => run.luggage.carries(keepsake),
                 Err(error) => {
                     debug!(domain = %run.name, "it does not carry its originals: {error}");
                     let lost = matches!(error, PinError::Host(_));
                     if lost {
-                        run.may_carry(keepsake.as_ref());
+                        run.luggage.may_carry(keepsake.as_ref());
                     } else {
-                        run.does_not_carry(&error);
+                        run.luggage.does_not_carry(&error);
                     }
                     refusals.push((*key, error));
                     if lost {
@@ -372,7 +376,7 @@ impl Ledger {
         let recorded = self
             .runs
             .iter()
-            .filter(|(_, run)| run.records() > 0 || run.carried().is_some());
+            .filter(|(_, run)| run.records() > 0 || run.luggage.known().is_some());
         recorded.map(|(key, _)| *key).collect()
     }
 
@@ -420,7 +424,9 @@ impl Ledger {
 
     /// Whether a domain carries anything of ours.
     pub(super) fn is_carrying(&self, domain: &DomainKey) -> bool {
-        self.runs.get(domain).is_some_and(|run| run.carried().is_some())
+        self.runs
+            .get(domain)
+            .is_some_and(|run| run.luggage.known().is_some())
     }
 
     /// Whether nothing is recorded anywhere. Before the first sample that is not known: domains may carry something. What the

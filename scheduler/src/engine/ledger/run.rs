@@ -6,10 +6,11 @@ use std::sync::Arc;
 use vcpu_policy_api::cpuset::OsCpuSet;
 
 use super::custody::{Custody, Finding, Scene};
+use super::luggage::Luggage;
 use super::{NewToken, SAMPLES_MISSING};
 use crate::engine::journal::{Entry, Line, Subject};
 use crate::engine::terms::{InitialPins, ManualPins};
-use crate::host::{Definition, DomainSample, DomainUuid, Incarnation, Keepsake, Kept, PinError, Token};
+use crate::host::{Definition, DomainSample, DomainUuid, Incarnation, Keepsake, Kept, Token};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -24,28 +25,7 @@ pub(super) struct Run {
     vcpus: BTreeMap<u32, Tracked>,
     /// Records that were not taken over.
     superseded: Vec<Subject>,
-    /// What the domain was last seen to carry, to know another one by its place.
-    shown: Option<Arc<Keepsake>>,
-    /// What the domain carries, as far as is known.
-    carried: Option<Keepsake>,
-    /// Whether it was asked to carry nothing any more, and did not answer.
-    may_be_bare: bool,
-    /// Whether it may have to carry something else.
-    stale: bool,
-    takes: Takes,
-}
-
-/// Whether a domain takes what it is to carry, as far as was found out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Takes {
-    /// It did, or was not asked.
-    It,
-    /// It was busy: it is asked again when one of its vCPUs is to be pinned, and not before, since asking may take long.
-    ItLater,
-    /// Not this, and it is not asked again.
-    NotThis,
-    /// Nothing at all: no domain of its host can carry anything.
-    Nothing,
+    pub(super) luggage: Luggage,
 }
 
 #[derive(Debug)]
@@ -90,9 +70,8 @@ impl Run {
 
     /// A run that is seen for the first time; `records` are what the journal has of it.
     pub(super) fn meet(domain: &DomainSample, records: Vec<Entry>) -> Self {
-        let carried = domain.keepsake.as_deref().cloned();
+        let carried = domain.keepsake.as_deref();
         let token = carried
-            .as_ref()
             .map(|keepsake| keepsake.token.clone())
             .or_else(|| records.first().map(Entry::token));
         let mut vcpus = BTreeMap::new();
@@ -113,7 +92,7 @@ impl Run {
             }
         }
         // A sample may not show all of its vCPUs yet.
-        for (&number, kept) in carried.iter().flat_map(|keepsake| &keepsake.vcpus) {
+        for (&number, kept) in carried.into_iter().flat_map(|keepsake| &keepsake.vcpus) {
             let carried = || Tracked::not_yet_seen(Custody::carried(kept));
             vcpus.entry(number).or_insert_with(carried);
         }
@@ -125,11 +104,7 @@ impl Run {
             definition: Arc::clone(&domain.definition),
             vcpus,
             superseded,
-            shown: domain.keepsake.clone(),
-            stale: carried.is_some(),
-            carried,
-            may_be_bare: false,
-            takes: Takes::It,
+            luggage: Luggage::of(domain),
         }
     }
 
@@ -139,10 +114,7 @@ impl Run {
     pub(super) fn is_other_than(&self, domain: &DomainSample) -> bool {
         match (&self.incarnation, &domain.incarnation) {
             (Some(known), Some(seen)) => known != seen,
-            _ => self.carried.as_ref().is_some_and(|carried| {
-                let seen = domain.keepsake.as_ref();
-                seen.map_or(!self.may_be_bare, |seen| seen.token != carried.token)
-            }),
+            _ => self.luggage.is_not_of(domain),
         }
     }
 
@@ -166,26 +138,12 @@ impl Run {
         if !Arc::ptr_eq(&self.definition, &domain.definition) {
             self.definition = Arc::clone(&domain.definition);
         }
-        self.look_at_the_keepsake(domain);
+        self.luggage.look(domain);
         for vcpu in &domain.vcpus {
             changes.extend(self.observe_vcpu(vcpu.number, &vcpu.affinity, scene));
         }
         self.miss_the_absent(&mut changes);
         changes
-    }
-
-    fn look_at_the_keepsake(&mut self, domain: &DomainSample) {
-        let same = match (&self.shown, &domain.keepsake) {
-            (Some(shown), Some(now)) => Arc::ptr_eq(shown, now),
-            (None, None) => true,
-            _ => false,
-        };
-        if !same {
-            self.shown.clone_from(&domain.keepsake);
-            self.may_be_bare = false;
-            self.carried = domain.keepsake.as_deref().cloned();
-            self.mark_stale();
-        }
     }
 
     fn observe_vcpu(
@@ -216,7 +174,7 @@ impl Run {
         let kept = custody.kept();
         let finding = custody.observe(seen, scene, surroundings.manual);
         if adopted || kept != custody.kept() {
-            self.mark_stale();
+            self.luggage.is_to_change();
         }
         let said = finding != Finding::Unchanged;
         (said || adopted).then(|| Change {
@@ -248,14 +206,7 @@ impl Run {
             !gone
         });
         if lost_one {
-            self.mark_stale();
-        }
-    }
-
-    fn mark_stale(&mut self) {
-        self.stale = true;
-        if self.takes != Takes::Nothing {
-            self.takes = Takes::It;
+            self.luggage.is_to_change();
         }
     }
 
@@ -288,7 +239,7 @@ impl Run {
         let kept = custody.kept();
         let changed = change(custody);
         if kept != custody.kept() {
-            self.mark_stale();
+            self.luggage.is_to_change();
         }
         Some(changed)
     }
@@ -365,16 +316,6 @@ impl Run {
         })
     }
 
-    /// Whether it may have to carry something else than it does, and takes it at once.
-    pub(super) fn is_stale(&self) -> bool {
-        self.stale && self.takes == Takes::It
-    }
-
-    /// Whether it may have to carry something else than it does, and may take it.
-    pub(super) fn may_take(&self) -> bool {
-        self.stale && matches!(self.takes, Takes::It | Takes::ItLater)
-    }
-
     /// What it is to carry; needs a token if that is anything.
     pub(super) fn keepsake(&self) -> Option<Keepsake> {
         let vcpus: BTreeMap<u32, Kept> = self
@@ -386,54 +327,21 @@ impl Run {
         (!vcpus.is_empty()).then_some(Keepsake { token, vcpus })
     }
 
-    /// What it carries, as far as is known.
-    pub(super) fn carried(&self) -> Option<&Keepsake> {
-        self.carried.as_ref()
-    }
-
-    /// It carries this now.
-    pub(super) fn carries(&mut self, keepsake: Option<Keepsake>) {
-        self.carried = keepsake;
-        self.may_be_bare = false;
-        self.stale = false;
-        self.takes = Takes::It;
-    }
-
-    /// It was asked to carry this, and whether it does is not known.
-    pub(super) fn may_carry(&mut self, keepsake: Option<&Keepsake>) {
-        self.may_be_bare = keepsake.is_none();
-    }
-
-    /// It does not take what it is to carry.
-    pub(super) fn does_not_carry(&mut self, why: &PinError) {
-        self.takes = match why {
-            passing if passing.passes() => Takes::ItLater,
-            PinError::Unsupported { .. } => Takes::Nothing,
-            _ => Takes::NotThis,
-        };
-    }
-
     /// Whether the original of a vCPU would be found again after a crash, and after a managed save: the domain carries it.
     /// Where no domain can carry anything, it is enough that the run can be told from others.
     pub(super) fn is_safe(&self, number: u32) -> bool {
-        if self.takes == Takes::Nothing {
+        if self.luggage.is_impossible() {
             return self.incarnation.is_some();
         }
-        let carried = self
-            .carried
-            .as_ref()
-            .filter(|carried| Some(&carried.token) == self.token.as_ref());
-        let kept = carried.and_then(|carried| carried.vcpus.get(&number));
-        let original = self.custody(number).map(|custody| &custody.original);
-        kept.is_some() && kept.map(|kept| &kept.original) == original
+        let custody = self.custody(number);
+        custody.is_some_and(|custody| self.luggage.has(self.token.as_ref(), number, &custody.original))
     }
 
     /// Forgets all that was recorded. The vCPUs are seen for the first time when they are seen next.
     pub(super) fn start_over(&mut self) {
         self.vcpus.clear();
         self.token = None;
-        self.stale = self.carried.is_some();
-        self.takes = Takes::It;
+        self.luggage.start_over();
     }
 }
 

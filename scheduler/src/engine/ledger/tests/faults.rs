@@ -165,7 +165,7 @@ fn a_domain_goes_on_carrying_what_of_it_is_not_shown_yet() {
         &sample(1, "0-3", vec![domain(Some("b"), Some("t"), &[])]),
     );
     let run = &ledger.runs[&VCPU.domain_key()];
-    assert_eq!(run.keepsake().as_ref(), run.carried());
+    assert_eq!(run.keepsake().as_ref(), run.luggage.known());
     see(
         &mut ledger,
         &sample(2, "0-3", vec![domain(Some("b"), Some("t"), &["2"])]),

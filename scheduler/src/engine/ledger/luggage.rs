@@ -1,0 +1,138 @@
+//! What a running domain carries of ours, and whether it takes what it is to carry.
+//!
+//! Asking a domain to carry something costs a call that has libvirt write the domain's status, so it is asked once for each
+//! change, and a domain that refuses is not asked for the same again. Where an answer is lost, either may hold.
+
+use std::sync::Arc;
+
+use crate::host::{DomainSample, Keepsake, Original, PinError, Token};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Luggage {
+    /// What the domain was last seen to carry, to know another one by its place.
+    shown: Option<Arc<Keepsake>>,
+    /// What it carries, as far as is known.
+    carried: Option<Keepsake>,
+    /// Whether it was asked to carry nothing any more, and did not answer.
+    may_be_bare: bool,
+    /// Whether it may have to carry something else.
+    stale: bool,
+    takes: Takes,
+}
+
+/// Whether a domain takes what it is to carry, as far as was found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// It did, or was not asked.
+    It,
+    /// It was busy: it is asked again when one of its vCPUs is to be pinned, and not before, since asking may take long.
+    ItLater,
+    /// Not this, and it is not asked again.
+    NotThis,
+    /// Nothing at all: no domain of its host can carry anything.
+    Nothing,
+}
+
+impl Luggage {
+    /// What a domain carries that is seen for the first time.
+    pub(super) fn of(domain: &DomainSample) -> Self {
+        let carried = domain.keepsake.as_deref().cloned();
+        Self {
+            shown: domain.keepsake.clone(),
+            stale: carried.is_some(),
+            carried,
+            may_be_bare: false,
+            takes: Takes::It,
+        }
+    }
+
+    /// Looks at what a sample shows. What someone else has changed may have to be changed back.
+    pub(super) fn look(&mut self, domain: &DomainSample) {
+        let same = match (&self.shown, &domain.keepsake) {
+            (Some(shown), Some(now)) => Arc::ptr_eq(shown, now),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            self.shown.clone_from(&domain.keepsake);
+            self.may_be_bare = false;
+            self.carried = domain.keepsake.as_deref().cloned();
+            self.is_to_change();
+        }
+    }
+
+    /// Whether a domain carries what cannot be this: it is another run then.
+    pub(super) fn is_not_of(&self, domain: &DomainSample) -> bool {
+        self.carried.as_ref().is_some_and(|carried| {
+            let seen = domain.keepsake.as_ref();
+            seen.map_or(!self.may_be_bare, |seen| seen.token != carried.token)
+        })
+    }
+
+    /// What it is to carry may be something else from now on.
+    pub(super) fn is_to_change(&mut self) {
+        self.stale = true;
+        if self.takes != Takes::Nothing {
+            self.takes = Takes::It;
+        }
+    }
+
+    /// Whether it may have to carry something else than it does, and takes it at once.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale && self.takes == Takes::It
+    }
+
+    /// Whether it may have to carry something else than it does, and may take it.
+    pub(super) fn may_take(&self) -> bool {
+        self.stale && matches!(self.takes, Takes::It | Takes::ItLater)
+    }
+
+    /// Whether no domain of its host can carry anything.
+    pub(super) fn is_impossible(&self) -> bool {
+        self.takes == Takes::Nothing
+    }
+
+    /// What it carries, as far as is known.
+    pub(super) fn known(&self) -> Option<&Keepsake> {
+        self.carried.as_ref()
+    }
+
+    /// Whether it carries, under this token, the original of a vCPU.
+    pub(super) fn has(&self, token: Option<&Token>, vcpu: u32, original: &Original) -> bool {
+        let carried = self
+            .carried
+            .as_ref()
+            .filter(|carried| Some(&carried.token) == token);
+        let kept = carried.and_then(|carried| carried.vcpus.get(&vcpu));
+        kept.is_some_and(|kept| kept.original == *original)
+    }
+
+    /// It carries this now.
+    pub(super) fn carries(&mut self, keepsake: Option<Keepsake>) {
+        self.carried = keepsake;
+        self.may_be_bare = false;
+        self.stale = false;
+        self.takes = Takes::It;
+    }
+
+    /// It was asked to carry this, and whether it does is not known.
+    pub(super) fn may_carry(&mut self, keepsake: Option<&Keepsake>) {
+        self.may_be_bare = keepsake.is_none();
+    }
+
+    /// It does not take what it is to carry.
+    pub(super) fn does_not_carry(&mut self, why: &PinError) {
+        self.takes = match why {
+            passing if passing.passes() => Takes::ItLater,
+            PinError::Unsupported { .. } => Takes::Nothing,
+            _ => Takes::NotThis,
+        };
+    }
+
+    /// Nothing is recorded any more: what it carries is to go.
+    pub(super) fn start_over(&mut self) {
+        self.stale = self.carried.is_some();
+        self.takes = Takes::It;
+    }
+}
