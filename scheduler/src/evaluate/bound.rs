@@ -13,9 +13,9 @@ use vcpu_policy_api::snapshot::{
 };
 use vcpu_policy_api::topology::TopologyError;
 
-use crate::engine::constraints::{Constraints, DomainMatch};
+use crate::engine::constraints::Constraints;
 use crate::engine::terms::Limits;
-use crate::host::Wish;
+use crate::host::DomainUuid;
 
 /// Why a snapshot cannot be bound. One that was checked always can.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +58,9 @@ pub fn bound(
         }
     }
     for domain in snapshot.domains() {
-        let wish = wish(constraints, domain.name(), domain.uuid());
-        let is_managed = domain.is_managed() && wish.manage != Some(false);
+        let rule = constraints.rule_for(domain.name(), DomainUuid(domain.uuid()));
+        let wish = rule.map(|rule| &rule.rule.wish);
+        let is_managed = domain.is_managed() && wish.is_none_or(|wish| wish.manage != Some(false));
         builder.domain(DomainEntry {
             name: domain.name(),
             uuid: domain.uuid(),
@@ -70,7 +71,7 @@ pub fn bound(
         for vcpu in domain.vcpus().map(|ix| snapshot.vcpu(ix)) {
             let mut allowed = vcpu.allowed().to_owned();
             allowed.intersect(managed.as_ref());
-            if let Some(cpus) = &wish.cpus {
+            if let Some(cpus) = wish.and_then(|wish| wish.cpus.as_ref()) {
                 allowed.intersect(topology.rows(cpus).as_ref());
             }
             builder.vcpu(&VcpuEntry {
@@ -87,15 +88,6 @@ pub fn bound(
         }
     }
     Ok(SnapshotBlock::from(builder.finish()?))
-}
-
-/// What the first rule that matches a domain asks for it.
-fn wish(constraints: &Constraints, name: &str, uuid: [u8; 16]) -> Wish {
-    let rule = constraints.rules.iter().find(|rule| match &rule.matches {
-        DomainMatch::Name(glob) => glob.is_match(name),
-        DomainMatch::Uuid(wanted) => wanted.0 == uuid,
-    });
-    rule.map(|rule| rule.wish.clone()).unwrap_or_default()
 }
 
 /// The smallest of what is left.
