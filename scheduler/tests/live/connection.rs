@@ -111,7 +111,7 @@ fn what_changed_while_the_connection_was_lost_is_read_anew() {
     let mut libvirt = Quiet::start();
     run_guests(&libvirt);
     let mut running = Running::start(&libvirt, &BUSY);
-    wait_for_pins(&running, 5);
+    wait_for_pins(&running, 3);
     libvirt.kill_daemon();
     running.wait_for_log(LOST, 1);
     signal("KILL", libvirt.guest_pid("live"));

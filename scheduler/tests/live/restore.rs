@@ -1,7 +1,8 @@
 //! The host is left as it was found: after a clean end, after a kill, and whatever others did meanwhile.
 //!
-//! The guests here take turns in being busy, so that at a tenth of a second an interval there is something to move in most
-//! ticks.
+//! The guests here are busy for a moment in every fifth of a second, so that at a tenth of a second an interval each seems to
+//! come and go, and there is something to move in most ticks. Together they want little, so that a busy machine does not
+//! hide that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -17,9 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Guests with affinities of all kinds: none, a stored one, and live ones.
 pub(crate) fn run_guests(libvirt: &PrivateLibvirt) {
-    libvirt.run(&GuestSpec::new("free", &[9, 4]).ticks_per_second(90));
-    libvirt.run(&GuestSpec::new("stored", &[6]).ticks_per_second(90).cpuset("0-1"));
-    libvirt.run(&GuestSpec::new("live", &[7, 3]).ticks_per_second(90));
+    libvirt.run(&GuestSpec::new("free", &[3, 2]).ticks_per_second(90));
+    libvirt.run(&GuestSpec::new("stored", &[2]).ticks_per_second(90).cpuset("0-1"));
+    libvirt.run(&GuestSpec::new("live", &[3, 1]).ticks_per_second(90));
     libvirt.pin("live", 0, "1");
     libvirt.pin("live", 1, "1");
 }
@@ -76,7 +77,7 @@ fn a_clean_end_gives_everything_back() {
     let before = found(&libvirt);
     for with in ["TERM", "INT"] {
         let mut running = Running::start(&libvirt, &BUSY);
-        wait_for_pins(&running, 5);
+        wait_for_pins(&running, 3);
         assert_ne!(found(&libvirt), before, "nothing was pinned");
         assert!(carried(&libvirt));
         assert_eq!(end(&mut running, with), Some(0), "{}", running.log());
@@ -93,7 +94,7 @@ fn a_killed_daemon_leaves_what_restore_gives_back() {
     run_guests(&libvirt);
     let before = found(&libvirt);
     let mut running = Running::start(&libvirt, &BUSY);
-    wait_for_pins(&running, 5);
+    wait_for_pins(&running, 3);
     // While it runs, nobody else may write.
     for command in [&["restore"][..], &["run"]] {
         let refused = output(&libvirt, command);
@@ -122,7 +123,7 @@ fn a_daemon_takes_over_from_one_that_was_killed() {
     run_guests(&libvirt);
     let before = found(&libvirt);
     let mut killed = Running::start(&libvirt, &BUSY);
-    wait_for_pins(&killed, 5);
+    wait_for_pins(&killed, 3);
     end(&mut killed, "KILL");
     let mut next = Running::start(&libvirt, &BUSY);
     next.wait_for_log("found pinned by the scheduler before", 1);
@@ -166,7 +167,7 @@ fn pins_that_are_to_be_kept_are_kept_for_the_next_one() {
     run_guests(&libvirt);
     let before = found(&libvirt);
     let mut running = Running::start(&libvirt, &[&BUSY[..], &["--on-exit", "keep"]].concat());
-    wait_for_pins(&running, 5);
+    wait_for_pins(&running, 3);
     assert_eq!(end(&mut running, "TERM"), Some(0), "{}", running.log());
     assert_ne!(found(&libvirt), before);
     let mut next = Running::start(&libvirt, &BUSY);
@@ -202,7 +203,7 @@ fn a_guest_that_was_saved_meanwhile_gets_its_original_back() {
     run_guests(&libvirt);
     let before = found(&libvirt);
     let mut running = Running::start(&libvirt, &BUSY);
-    wait_for_pins(&running, 5);
+    wait_for_pins(&running, 3);
     end(&mut running, "KILL");
     libvirt.virsh(&["managedsave", "live"]);
     libvirt.virsh(&["start", "live"]);
@@ -216,7 +217,7 @@ fn a_guest_that_was_started_anew_gets_nothing_of_its_former_run() {
     let libvirt = Quiet::start();
     run_guests(&libvirt);
     let mut running = Running::start(&libvirt, &BUSY);
-    wait_for_pins(&running, 5);
+    wait_for_pins(&running, 3);
     end(&mut running, "KILL");
     libvirt.destroy("live");
     libvirt.virsh(&["start", "live"]);
@@ -277,7 +278,7 @@ fn a_guest_whose_keepsake_is_not_understood_is_not_pinned() {
     let before = found(&libvirt);
     let mut running = Running::start(&libvirt, &BUSY);
     running.wait_for_log("the original affinity cannot be recorded in the domain", 1);
-    wait_for_pins(&running, 5);
+    wait_for_pins(&running, 3);
     for vcpu in ["live/0", "live/1"] {
         assert_eq!(found(&libvirt)[vcpu], before[vcpu], "{}", running.log());
     }
