@@ -19,6 +19,7 @@ pub mod stop;
 pub mod terms;
 pub mod verify;
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 
 use collect::{Collected, Collector};
@@ -116,7 +117,10 @@ impl Engine {
 
     /// Learns from what became of the pins of a tick: all that were tried count for the limits, a vCPU that the host does
     /// not let be pinned is left alone for a while, and a lost connection makes the next sample a baseline.
-    pub fn learn(&mut self, applied: &apply::Applied) {
+    ///
+    /// Gives the vCPUs that the host has begun to refuse. What it goes on refusing is not among them.
+    pub fn learn(&mut self, applied: &apply::Applied) -> BTreeSet<VcpuKey> {
+        let mut refused = BTreeSet::new();
         if matches!(applied.lost, Some(HostError::Lost { .. })) {
             self.collector.void_counters();
         }
@@ -127,12 +131,16 @@ impl Engine {
         for failed in &applied.failed {
             self.collector.tried(&failed.key);
             match failed.error {
-                PinError::Refused { .. } | PinError::Unrecorded { .. } => self.collector.refused(&failed.key),
+                PinError::Refused { .. } | PinError::Unrecorded { .. } => {
+                    let is_first = self.collector.refused(&failed.key);
+                    refused.extend(is_first.then_some(failed.key));
+                }
                 PinError::Busy { .. } => self.collector.busy(&failed.key),
                 PinError::Host(HostError::Lost { .. }) => self.collector.void_counters(),
                 _ => {}
             }
         }
+        refused
     }
 
     /// Decides on the time between the sample before and this one; `None` for a baseline. What the ledger holds is not

@@ -211,7 +211,7 @@ impl Run {
                 chain(&failure.error)
             ));
         }
-        engine.learn(&applied);
+        let _ = engine.learn(&applied);
         report.pins = applied.pinned.into_iter().map(|pinned| pinned.action).collect();
         report
     }

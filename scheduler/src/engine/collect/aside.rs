@@ -37,10 +37,12 @@ impl Aside {
         tick <= self.until
     }
 
-    /// The host refused a pin in this tick.
-    pub(super) fn refused(&mut self, tick: u64) {
+    /// The host refused a pin in this tick. Says whether it is the first time in a row.
+    pub(super) fn refused(&mut self, tick: u64) -> bool {
+        let is_first = self.refusals == 0;
         self.until = tick + (FIRST_AFTER_REFUSAL << self.refusals.min(REFUSAL_DOUBLINGS));
         self.refusals = self.refusals.saturating_add(1);
+        is_first
     }
 
     /// The domain was busy in this tick.
@@ -61,6 +63,14 @@ impl Aside {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_refusal_in_a_row_is_news() {
+        let mut aside = Aside::default();
+        assert!(aside.refused(1) && !aside.refused(10) && !aside.refused(30));
+        aside.forgive();
+        assert!(aside.refused(70));
+    }
 
     /// The ticks in which a vCPU is tried that always fails in one way.
     fn tries(fail: fn(&mut Aside, u64), count: usize) -> Vec<u64> {
@@ -84,7 +94,12 @@ mod tests {
 
     #[test]
     fn refusals_double_the_time_aside() {
-        let gaps = gaps(&tries(Aside::refused, 11));
+        let gaps = gaps(&tries(
+            |aside, tick| {
+                aside.refused(tick);
+            },
+            11,
+        ));
         assert_eq!(gaps, [9, 17, 33, 65, 129, 257, 513, 1025, 1025, 1025]);
     }
 

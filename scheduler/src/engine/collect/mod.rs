@@ -98,12 +98,12 @@ impl Collector {
         self.limiter.attempt(*vcpu);
     }
 
-    /// Takes note that the host refused a pin of this vCPU: it is not movable for a while, which doubles each time.
-    pub fn refused(&mut self, vcpu: &VcpuKey) {
+    /// Takes note that the host refused a pin of this vCPU: it is not movable for a while, which doubles each time. Says
+    /// whether it is the first time in a row.
+    pub fn refused(&mut self, vcpu: &VcpuKey) -> bool {
         let tick = self.tick;
-        if let Some(tracked) = self.tracked(vcpu) {
-            tracked.aside.refused(tick);
-        }
+        let tracked = self.tracked(vcpu);
+        tracked.is_some_and(|tracked| tracked.aside.refused(tick))
     }
 
     /// Takes note that this vCPU was busy: if that goes on, it is not movable for a while.

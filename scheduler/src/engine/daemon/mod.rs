@@ -9,6 +9,7 @@ mod grid;
 mod orders;
 mod report;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use super::ledger::Ledger;
 use super::stop::Stop;
 use super::verify::{named, same_request};
 use super::{Decision, Engine, TickError};
-use crate::host::{Host, HostError, PinError};
+use crate::host::{Host, HostError, PinError, VcpuKey};
 
 /// How the loop runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,8 +205,8 @@ impl Daemon {
         let accepted = &decision.verdict.accepted;
         let applied = apply(host, ledger, &decision.collected, accepted);
         self.totals.pins += applied.pinned.len() as u64;
-        engine.learn(&applied);
-        self.account(applied, all)?;
+        let refused = engine.learn(&applied);
+        self.account(applied, all, &refused)?;
         Ok(Tick::Done)
     }
 
@@ -247,8 +248,13 @@ impl Daemon {
         other_interval
     }
 
-    /// Says what became of the pins.
-    fn account(&mut self, applied: Applied, all: usize) -> Result<(), DaemonError> {
+    /// Says what became of the pins. Of those that the host refuses, only `refused` are news.
+    fn account(
+        &mut self,
+        applied: Applied,
+        all: usize,
+        refused: &BTreeSet<VcpuKey>,
+    ) -> Result<(), DaemonError> {
         report::pinned(&applied.pinned);
         report::taken(&applied.taken);
         match applied.unrecorded {
@@ -282,7 +288,7 @@ impl Daemon {
                     last = Some(PinError::Host(error));
                 }
                 error => {
-                    report::failed_pin(&failure.action, &error);
+                    report::failed_pin(&failure.action, &error, refused.contains(&failure.key));
                     last = Some(error);
                 }
             }

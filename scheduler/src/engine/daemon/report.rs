@@ -113,15 +113,19 @@ pub(super) fn decision(decision: &Decision<'_>, is_only_one: bool) {
     }
 }
 
-/// A busy domain's turn comes again in the next tick; a refused pin is not tried again for a while, so it is said.
-pub(super) fn failed_pin(action: &NamedAction, error: &PinError) {
+/// A busy domain's turn comes again in the next tick; a refused pin is not tried again for a while, so it is said, the first
+/// time in a row.
+pub(super) fn failed_pin(action: &NamedAction, error: &PinError, is_news: bool) {
     let NamedAction {
         domain, vcpu, cpus, ..
     } = action;
-    if matches!(error, PinError::Busy { .. }) {
-        debug!(domain, vcpu, %cpus, "{}", chain(error));
+    if is_news {
+        warn!(
+            domain, vcpu, %cpus,
+            "{}; the vCPU is set aside and tried again later, at growing distances", chain(error)
+        );
     } else {
-        warn!(domain, vcpu, %cpus, "{}; the vCPU is set aside for a while", chain(error));
+        debug!(domain, vcpu, %cpus, "{}", chain(error));
     }
 }
 

@@ -219,7 +219,7 @@ fn a_vcpu_that_cannot_be_pinned_is_set_aside() {
     let mut course = Course::new(Terms::default());
     course.tick();
     let (refused, busy) = (course.key(0, 0), course.key(1, 0));
-    course.collector.refused(&refused);
+    assert!(course.collector.refused(&refused));
     course.collector.busy(&busy);
     assert_eq!(course.tick(), "0-3; web-1 [0-3][0-3*]; db-1 [0-3*][0-3*]");
     for _ in 0..aside::PATIENCE {
