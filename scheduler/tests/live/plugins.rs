@@ -18,7 +18,7 @@ const INTERVAL: &[&str] = &["--interval", "600ms"];
 const PATIENT: [&str; 2] = ["--deadline", "20s"];
 
 /// Compiles a plugin into the sandbox, and puts the program that hosts plugins beside the scheduler.
-fn plugin(libvirt: &PrivateLibvirt, source: &str, definitions: &[&str]) -> String {
+pub(crate) fn plugin(libvirt: &PrivateLibvirt, source: &str, definitions: &[&str]) -> String {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let plugin = libvirt.folder().join("plugin.so");
     let compiled = Command::new("cc")

@@ -1,8 +1,6 @@
 //! The host is left as it was found: after a clean end, after a kill, and whatever others did meanwhile.
 //!
-//! The guests here are busy for a moment in every fifth of a second, so that at a tenth of a second an interval each seems to
-//! come and go, and there is something to move in most ticks. Together they want little, so that a busy machine does not
-//! hide that.
+//! A policy of the tests' own pins every vCPU anew in every tick, so that whatever happens, something is under way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -10,17 +8,33 @@ use std::time::{Duration, Instant};
 
 use crate::daemon::{Quiet, Running, output, text};
 use crate::harness::{GuestSpec, PrivateLibvirt, cpus, wait_for};
+use crate::plugins::plugin;
 use crate::stopping::signal;
 
-/// Enough of an interval to measure, and short enough for many of them.
-pub(crate) const BUSY: [&str; 4] = ["--interval", "100ms", "-o", "threshold=0.5"];
+/// The policy that is never at rest, ten times a second. It is found in the folder that everything runs in.
+pub(crate) const BUSY: [&str; 8] = [
+    "--interval",
+    "100ms",
+    "--plugin",
+    "plugin.so",
+    "-p",
+    "restless",
+    "--deadline",
+    "20s",
+];
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Guests with affinities of all kinds: none, a stored one, and live ones.
+/// Makes the policy of [`BUSY`].
+pub(crate) fn make_restless(libvirt: &PrivateLibvirt) {
+    plugin(libvirt, "tests/live/restless.c", &[]);
+}
+
+/// Guests with affinities of all kinds: none, a stored one, and live ones; and the policy that moves them.
 pub(crate) fn run_guests(libvirt: &PrivateLibvirt) {
-    libvirt.run(&GuestSpec::new("free", &[3, 2]).ticks_per_second(90));
-    libvirt.run(&GuestSpec::new("stored", &[2]).ticks_per_second(90).cpuset("0-1"));
-    libvirt.run(&GuestSpec::new("live", &[3, 1]).ticks_per_second(90));
+    make_restless(libvirt);
+    libvirt.run(&GuestSpec::new("free", &[2, 1]));
+    libvirt.run(&GuestSpec::new("stored", &[2]).cpuset("0-1"));
+    libvirt.run(&GuestSpec::new("live", &[2, 1]));
     libvirt.pin("live", 0, "1");
     libvirt.pin("live", 1, "1");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::daemon::{Quiet, Running};
 use crate::harness::{GuestSpec, PrivateLibvirt, cpus};
-use crate::restore::{BUSY, end};
+use crate::restore::{BUSY, end, make_restless};
 
 /// How much memory may grow between the first third of the run and its end: what an allocator keeps to itself, and no more.
 const MOST_GROWTH_KIB: u64 = 3 * 1024;
@@ -42,6 +42,7 @@ fn guests_that_come_and_go_every_second_leave_nothing_behind() {
     let lasting = Duration::from_secs(seconds.unwrap_or(60));
     let libvirt = Quiet::start();
     libvirt.run(&GuestSpec::new("still", &[6, 3]).ticks_per_second(90));
+    make_restless(&libvirt);
     let mut running = Running::start(&libvirt, &BUSY);
     running.wait_for_log(" pinned ", 1);
     let pid = running.child.id();
