@@ -9,7 +9,7 @@ use super::placement::check_domain;
 use super::policy::{Chosen, Supervision, registry};
 use super::signals::Signals;
 use super::state::read_only_ledger;
-use crate::config::{self, AbsolutePath, PolicyOptions};
+use crate::config::{self, PolicyOptions};
 use crate::host::libvirt::Access;
 
 pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Failure> {
@@ -27,7 +27,7 @@ pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Fail
         let stop = Signals::handle(None)?.stop;
         let connected = connect(&effective, Access::ReadOnly, &stop);
         let (mut host, identity) = connected.map_err(Failure::world)?;
-        let state_dir = effective.state_dir.as_ref().map(AbsolutePath::get);
+        let state_dir = effective.state_dir();
         let mut ledger = read_only_ledger(&identity, state_dir);
         return check_domain(&mut host, &mut ledger, &effective.terms(0), domain, output);
     }

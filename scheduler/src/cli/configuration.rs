@@ -1,7 +1,5 @@
 //! The configuration of a daemon that runs, which may be read again.
 
-use std::path::Path;
-
 use tracing::{error, info, warn};
 use vcpu_policy_api::cpuset::OsCpuSet;
 
@@ -77,10 +75,6 @@ impl Configuration {
             "{}",
             self.policy
         );
-    }
-
-    pub(super) fn state_dir(&self) -> Option<&Path> {
-        self.effective.state_dir.as_ref().map(config::AbsolutePath::get)
     }
 
     /// Reads the sources again; what is in force stays, and why is said, if they cannot be used.

@@ -11,7 +11,7 @@ use crate::engine::constraints::explain::{HostFacts, explain};
 use crate::engine::daemon::release_command;
 use crate::engine::ledger::{Hold, Ledger};
 use crate::engine::terms::Terms;
-use crate::host::{DomainSample, Host, Sample, VcpuKey};
+use crate::host::{DomainSample, Host, Sample};
 
 /// Reads the host and says what holds for a domain, which is given by its name or its UUID. The ledger knows what was
 /// recorded so far.
@@ -39,11 +39,7 @@ fn write_left_alone(ledger: &Ledger, domain: &DomainSample, output: &mut dyn Wri
     let mut is_first = true;
     for vcpu in &domain.vcpus {
         let number = vcpu.number;
-        let key = VcpuKey {
-            domain: domain.uuid,
-            instance: domain.instance,
-            number,
-        };
+        let key = domain.key().vcpu(number);
         let why = match ledger.custody(&key).and_then(|custody| custody.hold.as_ref()) {
             None => continue,
             Some(Hold::Manual(_)) => "by another hand",

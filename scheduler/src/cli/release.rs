@@ -9,7 +9,7 @@ use super::args::ReleaseArgs;
 use super::connection::connect;
 use super::signals::Signals;
 use super::state::{self, State};
-use crate::config::{AbsolutePath, Layer};
+use crate::config::Layer;
 use crate::engine::daemon::{Release, release as release_in};
 use crate::engine::terms::Terms;
 use crate::host::Host;
@@ -26,7 +26,7 @@ pub(super) fn release(args: &ReleaseArgs, output: &mut dyn Write) -> Result<(), 
         .map_err(Failure::caller)?;
     let connected = connect(&effective, Access::ReadWrite, &signals.stop);
     let (mut host, identity) = connected.map_err(Failure::world)?;
-    let stated = effective.state_dir.as_ref().map(AbsolutePath::get);
+    let stated = effective.state_dir();
     let released = match control::release(&state::folder(&identity, stated)?, &args.target) {
         Err(ControlError::NoDaemon) => {
             let state = State::open(&identity, stated, "release")?;

@@ -12,7 +12,7 @@ use super::connection::connect;
 use super::printable::printable;
 use super::signals::Signals;
 use super::state::State;
-use crate::config::{AbsolutePath, Layer};
+use crate::config::Layer;
 use crate::engine::daemon::chain;
 use crate::engine::ledger::Ledger;
 use crate::engine::restore::{Restored, Returned, restore as give_back};
@@ -30,7 +30,7 @@ pub(super) fn restore(args: &RestoreArgs, output: &mut dyn Write) -> Result<(), 
     let effective = args.host.sources(flags)?.read().map_err(Failure::caller)?;
     let connected = connect(&effective, Access::ReadWrite, &signals.stop);
     let (mut host, identity) = connected.map_err(Failure::world)?;
-    let stated = effective.state_dir.as_ref().map(AbsolutePath::get);
+    let stated = effective.state_dir();
     let mut state = State::open(&identity, stated, "restore")?;
     let deadline = deadline(&mut host, effective.stop_timeout.get());
     let terms = effective.terms(0);

@@ -48,7 +48,7 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         Err(error) => return Err(Failure::world(error)),
     };
     configuration.meets(&identity)?;
-    let state_dir = configuration.state_dir().map(std::path::Path::to_owned);
+    let state_dir = configuration.effective.state_dir().map(std::path::Path::to_owned);
     let mut proposals = |decision: &Decision<'_>| write_proposal(output, decision);
     let mut around = Surroundings {
         stop: &signals.stop,

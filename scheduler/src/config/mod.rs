@@ -256,6 +256,11 @@ impl Effective {
         self.origins.get(path).copied().unwrap_or(Origin::Default)
     }
 
+    /// The folder that remembers what to give back, if it is stated.
+    pub fn state_dir(&self) -> Option<&Path> {
+        self.state_dir.as_ref().map(AbsolutePath::get)
+    }
+
     /// How long a plugin may take for a decision.
     pub fn decision_deadline(&self) -> Duration {
         let usual = LONGEST_DEADLINE.min(self.interval.get() / 2);

@@ -113,6 +113,27 @@ pub struct VcpuKey {
     pub number: u32,
 }
 
+impl DomainKey {
+    /// The vCPU of this number in it.
+    pub fn vcpu(&self, number: u32) -> VcpuKey {
+        VcpuKey {
+            domain: self.uuid,
+            instance: self.instance,
+            number,
+        }
+    }
+}
+
+impl DomainSample {
+    /// Which running domain it is.
+    pub fn key(&self) -> DomainKey {
+        DomainKey {
+            uuid: self.uuid,
+            instance: self.instance,
+        }
+    }
+}
+
 impl VcpuKey {
     /// The domain it belongs to.
     pub fn domain_key(&self) -> DomainKey {

@@ -274,11 +274,7 @@ impl DomainWriter<'_> {
             let (load, wait) = known.measure(vcpu);
             let placement = &known.placement;
             let last_cpu = vcpu.last_cpu.and_then(|cpu| self.host.topology.cpu_by_os_id(cpu));
-            let key = VcpuKey {
-                domain: domain.uuid,
-                instance: domain.instance,
-                number: vcpu.number,
-            };
+            let key = domain.key().vcpu(vcpu.number);
             let movable = bound.managed
                 && load.is_some()
                 && !placement.allowed.is_empty()

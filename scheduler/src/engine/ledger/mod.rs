@@ -121,10 +121,7 @@ impl Ledger {
         self.part_with_the_ended(sample);
         let mut observed = Observed::default();
         for domain in &sample.domains {
-            let key = DomainKey {
-                uuid: domain.uuid,
-                instance: domain.instance,
-            };
+            let key = domain.key();
             let run = self.run_of(key, domain);
             let scene = run::Surroundings {
                 online: &online,
@@ -181,10 +178,7 @@ impl Ledger {
         let present: BTreeSet<DomainKey> = sample
             .domains
             .iter()
-            .map(|domain| DomainKey {
-                uuid: domain.uuid,
-                instance: domain.instance,
-            })
+            .map(DomainSample::key)
             .chain(sample.unread.iter().copied())
             .collect();
         let is_unread = |entry: &Entry| sample.unread.iter().any(|key| key.uuid == entry.domain);
@@ -446,16 +440,6 @@ impl Ledger {
     /// How many vCPUs are recorded in all: pinned, or pinned by someone else.
     pub fn records(&self) -> usize {
         self.runs.values().map(Run::records).sum::<usize>() + self.ended.len()
-    }
-}
-
-impl DomainKey {
-    fn vcpu(&self, number: u32) -> VcpuKey {
-        VcpuKey {
-            domain: self.uuid,
-            instance: self.instance,
-            number,
-        }
     }
 }
 
