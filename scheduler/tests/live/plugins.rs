@@ -108,16 +108,16 @@ fn a_fallback_that_pins_takes_over() {
     );
 }
 
-/// Three guests that want a sixth of a CPU each are half a CPU. The limit is so far below that that one of them goes however
-/// busy the machine is.
+/// Four guests that want a sixth of a CPU each are two thirds of one. Any of them alone is below the limit, as the policy
+/// demands of what arrives, and all of them are three times as much, so that one goes though the machine be busy.
 #[test]
 fn a_good_plugin_pins_real_guests() {
     let libvirt = Quiet::start();
-    run_pinned(&libvirt, &[("a", "0"), ("b", "0"), ("c", "0")]);
+    run_pinned(&libvirt, &[("a", "0"), ("b", "0"), ("c", "0"), ("d", "0")]);
     let plugin = plugin(&libvirt, "../policy-api/examples/headroom.c", &[]);
-    let flags = ["--plugin", &plugin, "-p", "headroom", "-o", "limit=12"];
+    let flags = ["--plugin", &plugin, "-p", "headroom", "-o", "limit=22"];
     let running = Running::start(&libvirt, &[&PATIENT[..], &flags].concat());
-    let guests = [("a", 0), ("b", 0), ("c", 0)];
+    let guests = [("a", 0), ("b", 0), ("c", 0), ("d", 0)];
     running.wait_for_log(" pinned ", 1);
     wait_for("a guest to go", std::time::Duration::from_secs(30), || {
         spread(&libvirt, &guests).contains_key("1").then_some(())
