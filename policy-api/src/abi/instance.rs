@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::Arc;
 
-use super::library::{Calls, LogSink};
 use super::types::{
     ERROR_ARGUMENT, ERROR_FULL, ERROR_LOST, Host, LOG_DEBUG, LOG_ERROR, LOG_INFO, LOG_WARN, MAX_LINE,
     MAX_NOTES, MAX_SET_WORDS, OK, Options, PlanTable, Text,
@@ -18,6 +18,21 @@ use crate::plan::Plan;
 use crate::policy::{Decide, PolicyError};
 use crate::snapshot::Snapshot;
 use crate::snapshot::rows::Header;
+
+/// Where the log lines of a plugin go. It may be called on any thread.
+pub type LogSink = Arc<dyn Fn(Level, &str) + Send + Sync>;
+
+/// The functions that every policy has.
+#[derive(Clone, Copy)]
+pub(super) struct Calls {
+    pub(super) create: CreateFn,
+    pub(super) decide: DecideFn,
+    pub(super) destroy: DestroyFn,
+}
+
+type CreateFn = unsafe extern "C" fn(*const Host, *const Options, *mut *mut c_void) -> i32;
+type DecideFn = unsafe extern "C" fn(*mut c_void, *const Header, u64, *const PlanTable) -> i32;
+type DestroyFn = unsafe extern "C" fn(*mut c_void);
 
 /// A policy that a library made.
 pub(super) struct Instance {

@@ -6,21 +6,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::instance::Instance;
+use super::instance::{Calls, Instance, LogSink};
 use super::types::{
     ABI_MAJOR, LIBRARY_MAGIC, MAX_DEFAULTS, MAX_LINE, MAX_NAME, MAX_POLICIES, PolicyLibrary, PolicyTable,
     Text, first_size,
 };
-use crate::log::Level;
 use crate::options::{self, OptionsError};
 use crate::policy::Decide;
-
-/// Where the log lines of a plugin go. It may be called on any thread.
-pub type LogSink = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
 /// Why what a library returned is not a table of policies.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -159,27 +154,6 @@ pub struct PluginPolicy {
     defaults: String,
     calls: Calls,
 }
-
-/// The functions that every policy has.
-#[derive(Clone, Copy)]
-pub(super) struct Calls {
-    pub(super) create: CreateFn,
-    pub(super) decide: DecideFn,
-    pub(super) destroy: DestroyFn,
-}
-
-type CreateFn = unsafe extern "C" fn(
-    *const super::types::Host,
-    *const super::types::Options,
-    *mut *mut std::ffi::c_void,
-) -> i32;
-type DecideFn = unsafe extern "C" fn(
-    *mut std::ffi::c_void,
-    *const crate::snapshot::rows::Header,
-    u64,
-    *const super::types::PlanTable,
-) -> i32;
-type DestroyFn = unsafe extern "C" fn(*mut std::ffi::c_void);
 
 impl PluginPolicy {
     /// What the operator writes to choose it: lower-case letters, digits and dashes.

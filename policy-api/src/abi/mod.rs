@@ -45,7 +45,8 @@ mod panic;
 mod text;
 pub mod types;
 
-pub use library::{Library, LibraryError, LogSink, PluginPolicy};
+pub use instance::LogSink;
+pub use library::{Library, LibraryError, PluginPolicy};
 
 #[cfg(test)]
 mod tests;

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use thiserror::Error;
 use tracing::warn;
 use virt::domain::Domain;
 
 use super::counters::{Source, Subject};
-use super::definition::DefinitionError;
 use super::error::LibvirtError;
 use super::metadata::MetadataError;
+use super::omissions::GuestError;
 use super::stated::{self, Stated};
 use super::stored::{Stamp, StoredDefinitions};
 use crate::host::{Definition, DomainUuid, Incarnation, Instance, Keepsake};
@@ -31,15 +30,6 @@ pub(super) struct Guest {
     stamp: Stamp,
     /// What was said about it.
     complaints: Vec<String>,
-}
-
-/// Why a domain is left out of a sample.
-#[derive(Debug, Error)]
-pub(super) enum GuestError {
-    #[error(transparent)]
-    Libvirt(#[from] LibvirtError),
-    #[error(transparent)]
-    Definition(#[from] DefinitionError),
 }
 
 impl Guest {

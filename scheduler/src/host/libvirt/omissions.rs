@@ -6,15 +6,25 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use thiserror::Error;
 use tracing::{debug, warn};
 
-use super::error::is_alive;
+use super::definition::DefinitionError;
+use super::error::{LibvirtError, is_alive};
 use super::ffi::Connection;
-use super::guest::GuestError;
 use crate::host::{DomainKey, DomainUuid, HostError, Instance};
 
 /// For how long a domain may be between two states.
 const MOMENT: Duration = Duration::from_secs(10);
+
+/// Why a domain is left out of a sample.
+#[derive(Debug, Error)]
+pub(super) enum GuestError {
+    #[error(transparent)]
+    Libvirt(#[from] LibvirtError),
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+}
 
 /// The runs that were left out.
 #[derive(Debug, Default)]

@@ -13,8 +13,8 @@ use virt::domain::Domain;
 
 use super::definition::{DefinitionError, definition};
 use super::error::LibvirtError;
-use super::guest::GuestError;
 use super::metadata::{self, MetadataError, ORIGINALS, PLACEMENT};
+use super::omissions::GuestError;
 use crate::host::{Definition, Keepsake, Wish};
 
 /// What a domain's XML states.
