@@ -1,8 +1,9 @@
-//! The connection that a command works on, as the configuration has it.
+//! The connection that a command works on, as the configuration has it. Every command opens it here, and none waits for it
+//! longer than for a call.
 
 use std::sync::Arc;
 
-use crate::config::{Effective, Uri};
+use crate::config::Effective;
 use crate::engine::stop::Stop;
 use crate::host::libvirt::{Access, LibvirtHost};
 use crate::host::watched::{Open, Watched};
@@ -14,14 +15,15 @@ pub(super) fn connect(
     access: Access,
     stop: &Stop,
 ) -> Result<(Watched, HostIdentity), HostError> {
-    let open = open_libvirt(&effective.connect, access);
-    let mut host = Watched::open(open, stop.clone(), effective.call_timeout.get())?;
+    let uri = effective.connect.as_str();
+    let patience = effective.call_timeout.get();
+    let mut host = Watched::open(uri, open_libvirt(uri, access), stop.clone(), patience)?;
     let identity = host.identity()?;
     Ok((host, identity))
 }
 
 /// Opens libvirt, as often as it is asked to.
-pub(super) fn open_libvirt(uri: &Uri, access: Access) -> Open {
-    let uri = uri.as_str().to_owned();
+fn open_libvirt(uri: &str, access: Access) -> Open {
+    let uri = uri.to_owned();
     Arc::new(move || Ok(Box::new(LibvirtHost::open(Some(&uri), access)?) as Box<dyn Host>))
 }

@@ -8,14 +8,13 @@ use vcpu_policy_api::document;
 
 use super::Failure;
 use super::args::SnapshotArgs;
-use super::connection::open_libvirt;
+use super::connection::connect;
 use super::signals::Signals;
 use super::simulate::read;
 use crate::engine::collect::Collector;
 use crate::engine::terms::Terms;
 use crate::host::libvirt::Access;
 use crate::host::simulated::{Scenario, SimulatedHost};
-use crate::host::watched::{PATIENCE, Watched};
 use crate::host::{Host, Sample};
 
 pub(super) fn snapshot(args: &SnapshotArgs, output: &mut dyn Write) -> Result<(), Failure> {
@@ -53,9 +52,9 @@ fn of_scenario(scenario: Scenario, tick: u64) -> Result<String, Failure> {
 /// The host at the beginning and at the end of the interval.
 fn of_live_host(args: &SnapshotArgs) -> Result<String, Failure> {
     let stop = Signals::handle(None)?.stop;
-    let uri = args.connect.uri()?;
-    let open = open_libvirt(&uri, Access::ReadOnly);
-    let mut host = Watched::open(open, stop.clone(), PATIENCE).map_err(Failure::world)?;
+    let effective = args.connect.sources()?.read().map_err(Failure::caller)?;
+    let connected = connect(&effective, Access::ReadOnly, &stop);
+    let (mut host, _) = connected.map_err(Failure::world)?;
     let mut collector = Collector::new(Terms::default());
     let first = host.sample().map_err(Failure::world)?;
     document_of(&mut collector, &first, false)?;

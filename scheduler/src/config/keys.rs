@@ -278,7 +278,7 @@ keys! {
 
     "call-timeout" Some("call-timeout"), AtRestart,
     fixed call_timeout: CallTimeout = "30s",
-    "How long a call to libvirt may take before libvirt counts as hung";
+    "How long a call to libvirt may take, connecting included, before libvirt counts as hung";
 
     "manual-pins" Some("manual-pins"), AtReload,
     fixed manual_pins: ManualPins = "respect",

@@ -2,8 +2,8 @@
 //!
 //! A call into libvirt may take as long as it likes, opening a connection to a stopped daemon forever. So all calls are
 //! made by a thread of the host's own, and the caller waits for the answer, for the wish to stop, or until its patience
-//! ends, whichever comes first (or until a moment that ends all waiting, if there is one). A thread that does not answer is left behind, and so is one that panicked: the
-//! connection counts as lost. The next sample starts a new thread, but not before the old one is out of its call, so
+//! ends, whichever comes first (or until a moment that ends all waiting, if there is one); that holds for the first
+//! opening too. A thread that does not answer is left behind, and so is one that panicked: the connection counts as lost. The next sample starts a new thread, but not before the old one is out of its call, so
 //! that however long a host hangs, one thread hangs with it.
 //!
 //! When the host says that the connection is lost, the next sample opens it again.
@@ -20,12 +20,10 @@ use crate::engine::stop::Stop;
 /// Opens a connection to the host: at the start, and after it was lost.
 pub type Open = std::sync::Arc<dyn Fn() -> Result<Box<dyn Host>, HostError> + Send + Sync>;
 
-/// How long a host may take for an answer. A sample of a thousand domains takes a second or two; what takes this long
-/// will not come.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-
 /// A host behind a thread; see the [module](self).
 pub struct Watched {
+    /// The URI that it is opened by, for errors.
+    uri: String,
     open: Open,
     patience: Duration,
     stop: Stop,
@@ -65,13 +63,13 @@ enum Waited<T> {
 }
 
 impl Watched {
-    /// Opens the connection; `patience` is how long any call may take from then on.
+    /// Opens the connection to `uri`; `patience` is how long that may take, and any call from then on.
     ///
     /// # Errors
-    /// If it could not be opened, or the wish to stop came first. Opening may take as long as it likes: whoever starts
-    /// the daemon can see that it waits.
-    pub fn open(open: Open, stop: Stop, patience: Duration) -> Result<Self, HostError> {
+    /// If it could not be opened in time, or the wish to stop came first.
+    pub fn open(uri: &str, open: Open, stop: Stop, patience: Duration) -> Result<Self, HostError> {
         let mut watched = Self {
+            uri: uri.to_owned(),
             open,
             patience,
             stop,
@@ -79,11 +77,8 @@ impl Watched {
             thread: None,
             left_behind: None,
         };
-        let opened = watched.start();
-        select! {
-            recv(opened) -> answer => answer.unwrap_or_else(|_| Err(died())).map(|()| watched),
-            recv(watched.stop.channel()) -> _ => Err(HostError::Stopped),
-        }
+        watched.reach()?;
+        Ok(watched)
     }
 
     /// From now on it is this wish to stop that ends a wait, and no longer the one before.
@@ -174,15 +169,31 @@ impl Watched {
     }
 
     fn hung(&self) -> HostError {
-        let is_up = self.until.is_some_and(|until| until <= Instant::now());
-        let source = if is_up {
+        HostError::Lost {
+            operation: format!("libvirt at {} hangs", self.uri),
+            source: self.no_answer().into(),
+        }
+    }
+
+    /// Whoever opens a connection for the first time is looking on, and does not know yet where the fault may be.
+    fn never_opened(&self) -> HostError {
+        let no_answer = self.no_answer();
+        HostError::Lost {
+            operation: format!("cannot connect to {}", self.uri),
+            source: format!(
+                "{no_answer}; look whether libvirt's daemon there (libvirtd, virtqemud) is stopped or overloaded, and \
+                 whether virsh gets an answer"
+            )
+            .into(),
+        }
+    }
+
+    fn no_answer(&self) -> String {
+        if self.until.is_some_and(|until| until <= Instant::now()) {
             "no answer until time was up".to_owned()
         } else {
-            format!("no answer within {}", humantime::format_duration(self.patience))
-        };
-        HostError::Lost {
-            operation: "libvirt hangs".to_owned(),
-            source: source.into(),
+            let patience = humantime::format_duration(self.patience);
+            format!("no answer within {patience} (call-timeout)")
         }
     }
 
@@ -196,9 +207,19 @@ impl Watched {
             return Err(self.hung());
         }
         self.left_behind = None;
+        self.reach()
+    }
+
+    /// Starts a thread, and waits for what comes of its opening the connection.
+    fn reach(&mut self) -> Result<(), HostError> {
         let opened = self.start();
         let waited = self.wait(&opened);
-        self.outcome(waited)?.inspect_err(|_| self.thread = None)
+        let never_opened = matches!(waited, Waited::Hung).then(|| self.never_opened());
+        let outcome = self.outcome(waited);
+        match never_opened {
+            Some(error) => Err(error),
+            None => outcome?.inspect_err(|_| self.thread = None),
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! A libvirt that dies, comes back or hangs: it is said once, nothing is decided meanwhile, and what was pinned is given
 //! back in the end.
 
+use std::process::Stdio;
 use std::time::Duration;
 
-use crate::daemon::{Quiet, Running, output, text};
-use crate::harness::{cpus, wait_for};
+use crate::daemon::{Quiet, Running, output, scheduler, text};
+use crate::harness::{PrivateLibvirt, cpus, wait_for};
 use crate::restore::{BUSY, assert_as_before, end, found, run_guests, wait_for_pins};
 use crate::stopping::signal;
 
@@ -51,7 +52,7 @@ fn a_daemon_that_hangs_is_given_up_and_taken_up_again() {
     signal("STOP", libvirt.daemon_pid());
     running.wait_for_log(LOST, 1);
     assert!(
-        running.log().contains("libvirt hangs: no answer within 2s"),
+        running.log().contains("hangs: no answer within 2s"),
         "{}",
         running.log()
     );
@@ -128,4 +129,37 @@ fn what_changed_while_the_connection_was_lost_is_read_anew() {
     assert_eq!(end(&mut running, "TERM"), Some(0), "{}", running.log());
     let mask = libvirt.kernel_mask("live", 0);
     assert_eq!(mask, cpus("0"), "{}", running.log());
+}
+
+#[test]
+fn no_command_waits_for_a_connection_without_an_end() {
+    let libvirt = PrivateLibvirt::start();
+    signal("STOP", libvirt.daemon_pid());
+    for command in [
+        &["restore"][..],
+        &["release", "web/0"],
+        &["check", "web"],
+        &["snapshot"],
+        &["run"],
+        &["run", "--once"],
+        &["run", "--dry-run"],
+    ] {
+        let flags = ["-q", "--call-timeout", "500ms"];
+        let mut child = scheduler(&libvirt, &[command, &flags].concat())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let what = format!("{command:?} to end");
+        let status = wait_for(&what, Duration::from_secs(60), || {
+            child.try_wait().expect("waited for")
+        });
+        let said = text(&child.wait_with_output().expect("ended").stderr);
+        assert_eq!(status.code(), Some(1), "{command:?}: {said}");
+        let expect = format!(
+            "error: cannot connect to {}: no answer within 500ms (call-timeout); look whether libvirt's daemon there \
+             (libvirtd, virtqemud) is stopped or overloaded, and whether virsh gets an answer\n",
+            libvirt.uri()
+        );
+        assert_eq!(said, expect, "{command:?}");
+    }
 }

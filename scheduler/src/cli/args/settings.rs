@@ -44,7 +44,9 @@ pub(in crate::cli) struct ConfigArgs {
 pub(in crate::cli) struct ConnectArgs {
     #[arg(short, long, value_name = "URI", value_parser = text::<Uri>, help = help("connect"))]
     #[arg(long_help = format!("{}\n\nWithout the flag and a configuration that says so, the variable LIBVIRT_DEFAULT_URI holds.", help("connect")))]
-    pub(in crate::cli) connect: Option<Uri>,
+    connect: Option<Uri>,
+    #[arg(long, value_name = "TIME", value_parser = text::<CallTimeout>, help_heading = OPERATION, help = help("call-timeout"))]
+    call_timeout: Option<CallTimeout>,
 }
 
 #[derive(Debug, Args)]
@@ -115,8 +117,6 @@ pub(in crate::cli) struct HostArgs {
     config: ConfigArgs,
     #[command(flatten)]
     connect: ConnectArgs,
-    #[arg(long, value_name = "TIME", value_parser = text::<CallTimeout>, help_heading = OPERATION, help = help("call-timeout"))]
-    call_timeout: Option<CallTimeout>,
     #[arg(long, value_name = "DIR", help_heading = OPERATION, help = help("state-dir"))]
     state_dir: Option<PathBuf>,
 }
@@ -169,23 +169,23 @@ impl SettingsArgs {
 impl HostArgs {
     /// Where the configuration comes from; `flags` are the others.
     pub(in crate::cli) fn sources(&self, mut flags: Layer) -> Result<Sources, Failure> {
-        flags.connect.clone_from(&self.connect.connect);
-        flags.call_timeout = self.call_timeout;
+        self.connect.say(&mut flags);
         flags.state_dir = self.state_dir.as_deref().map(from_here).transpose()?;
         Sources::new(self.config.config.clone(), flags).map_err(Failure::caller)
     }
 }
 
 impl ConnectArgs {
-    /// The connection of a command that has no configuration.
-    pub(in crate::cli) fn uri(&self) -> Result<Uri, Failure> {
-        let flags = Layer {
-            connect: self.connect.clone(),
-            ..Layer::default()
-        };
-        let sources = Sources::new(None, flags).map_err(Failure::caller)?;
-        let effective = sources.read().map_err(Failure::caller)?;
-        Ok(effective.connect)
+    /// Where the connection of a command comes from that has no configuration.
+    pub(in crate::cli) fn sources(&self) -> Result<Sources, Failure> {
+        let mut flags = Layer::default();
+        self.say(&mut flags);
+        Sources::new(None, flags).map_err(Failure::caller)
+    }
+
+    fn say(&self, flags: &mut Layer) {
+        flags.connect.clone_from(&self.connect);
+        flags.call_timeout = self.call_timeout;
     }
 }
 

@@ -6,6 +6,10 @@ use std::time::Instant;
 
 use super::*;
 
+const URI: &str = "test:///scripted";
+/// Longer than any test takes.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// What the host does when it is sampled.
 type Sampling = fn() -> Result<Sample, HostError>;
 
@@ -64,22 +68,39 @@ fn stopped_soon(stop: &Stop, stopper: crate::engine::stop::Stopper, call: impl F
 #[test]
 fn a_hung_host_does_not_keep_a_stop_waiting() {
     let (stopper, stop) = Stop::new();
-    let mut host = Watched::open(opens(sleep_for_long), stop.clone(), PATIENCE).expect("opened");
+    let mut host = Watched::open(URI, opens(sleep_for_long), stop.clone(), PATIENCE).expect("opened");
     stopped_soon(&stop, stopper, || {
         matches!(host.sample(), Err(HostError::Stopped))
     });
 }
 
+fn never_opens() -> Open {
+    Arc::new(|| {
+        thread::sleep(Duration::from_secs(3600));
+        Err(HostError::Stopped)
+    })
+}
+
+#[test]
+fn opening_takes_no_longer_than_a_call() {
+    let (_stopper, stop) = Stop::new();
+    let opened = Watched::open(URI, never_opens(), stop, Duration::from_millis(20));
+    let error = opened.expect_err("it never opens");
+    assert!(matches!(error, HostError::Lost { .. }), "{error:?}");
+    assert_eq!(
+        crate::engine::daemon::chain(&error),
+        "cannot connect to test:///scripted: no answer within 20ms (call-timeout); look whether libvirt's daemon there \
+         (libvirtd, virtqemud) is stopped or overloaded, and whether virsh gets an answer"
+    );
+}
+
 #[test]
 fn neither_does_a_connection_that_never_opens() {
     let (stopper, stop) = Stop::new();
-    let open: Open = Arc::new(|| {
-        thread::sleep(Duration::from_secs(3600));
-        Err(HostError::Stopped)
-    });
+    let open = never_opens();
     stopped_soon(&stop, stopper, || {
         matches!(
-            Watched::open(open, stop.clone(), PATIENCE),
+            Watched::open(URI, open, stop.clone(), PATIENCE),
             Err(HostError::Stopped)
         )
     });
@@ -88,7 +109,7 @@ fn neither_does_a_connection_that_never_opens() {
 #[test]
 fn no_pin_is_asked_for_after_the_stop() {
     let (stopper, stop) = Stop::new();
-    let mut host = Watched::open(opens(sleep_for_long), stop, PATIENCE).expect("opened");
+    let mut host = Watched::open(URI, opens(sleep_for_long), stop, PATIENCE).expect("opened");
     assert!(host.pin(&KEY, &OsCpuSet::first(1)).is_ok());
     drop(stopper);
     assert!(matches!(
@@ -111,7 +132,7 @@ fn a_lost_connection_is_opened_again_by_the_next_sample() {
             })
         })))
     });
-    let mut host = Watched::open(open, stop, PATIENCE).expect("opened");
+    let mut host = Watched::open(URI, open, stop, PATIENCE).expect("opened");
     for _ in 0..3 {
         assert!(matches!(host.sample(), Err(HostError::Lost { .. })));
     }
@@ -127,7 +148,7 @@ fn a_panic_loses_the_connection_and_the_next_sample_opens_another() {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Scripted(|| panic!("as the test wants it"))))
     });
-    let mut host = Watched::open(open, stop, PATIENCE).expect("opened");
+    let mut host = Watched::open(URI, open, stop, PATIENCE).expect("opened");
     for _ in 0..2 {
         assert!(matches!(host.sample(), Err(HostError::Lost { .. })));
         // The thread is out of its call when its channels have ended; that may take a moment.
@@ -146,7 +167,7 @@ fn patience_ends_and_one_thread_at_most_hangs() {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Scripted(sleep_for_long)))
     });
-    let mut host = Watched::open(open, stop, Duration::from_millis(20)).expect("opened");
+    let mut host = Watched::open(URI, open, stop, Duration::from_millis(20)).expect("opened");
     for _ in 0..3 {
         assert!(matches!(host.sample(), Err(HostError::Lost { .. })));
     }
@@ -156,12 +177,13 @@ fn patience_ends_and_one_thread_at_most_hangs() {
 #[test]
 fn all_waiting_ends_at_the_moment_that_was_said() {
     let (_stopper, stop) = Stop::new();
-    let mut host = Watched::open(opens(sleep_for_long), stop, Duration::from_secs(3600)).expect("opened");
+    let mut host =
+        Watched::open(URI, opens(sleep_for_long), stop, Duration::from_secs(3600)).expect("opened");
     host.answer_by(Instant::now() + Duration::from_millis(20));
     let lost = host.sample().expect_err("it hangs");
     assert_eq!(
         crate::engine::daemon::chain(&lost),
-        "libvirt hangs: no answer until time was up"
+        "libvirt at test:///scripted hangs: no answer until time was up"
     );
     assert!(host.sample().is_err(), "and nothing else is waited for");
 }
@@ -199,7 +221,7 @@ fn a_connection_that_breaks_at_a_pin_is_asked_nothing_more() {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Brittle))
     });
-    let mut host = Watched::open(open, stop, PATIENCE).expect("opened");
+    let mut host = Watched::open(URI, open, stop, PATIENCE).expect("opened");
     assert!(host.affinity(&KEY).is_ok());
     assert!(matches!(
         host.pin(&KEY, &OsCpuSet::first(1)),
