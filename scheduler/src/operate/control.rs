@@ -2,8 +2,8 @@
 //!
 //! It lies in the folder of the host's journal, and only the daemon's user may connect to it. One request and one answer go over
 //! each connection, as a line of JSON either way. A request becomes an [`Order`] for the loop, which answers between two
-//! ticks. Nothing that comes over the socket can keep the loop waiting; whoever connects and says nothing, or says it byte by
-//! byte, keeps others waiting for two seconds.
+//! ticks. Nothing that comes over the socket can keep the loop waiting. Each connection is served by a thread of its own, so that
+//! whoever connects and says nothing, or says it byte by byte, keeps nobody waiting either, and is left after two seconds.
 
 use std::fs::Permissions;
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::debug;
@@ -23,6 +23,8 @@ use crate::engine::daemon::{Order, Release, ReleaseError};
 const NAME: &str = "control";
 /// No request and no answer is longer, in bytes.
 const LONGEST_LINE: usize = 64 * 1024;
+/// How many connections are served at once; one more waits for one of them to end.
+const MOST_AT_ONCE: usize = 16;
 /// How long the other side may take to send or to take a line.
 const LINE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the loop may take to come to the next pause between ticks: a sample, at worst, of a host that hangs.
@@ -98,16 +100,7 @@ impl Control {
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
         std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || {
-                for stream in listener.incoming() {
-                    let served = stream.and_then(|stream| serve(&stream, &orders));
-                    if let Err(error) = served {
-                        debug!("a request on the control socket came to nothing: {error}");
-                        // Without descriptors, accepting fails at once, again and again.
-                        std::thread::sleep(Duration::from_millis(10));
-                    }
-                }
-            })
+            .spawn(move || accept(&listener, &orders))
             .map_err(failed)?;
         Ok(Self { path })
     }
@@ -118,6 +111,43 @@ impl Drop for Control {
         // The next daemon removes it all the same.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// One of the [`MOST_AT_ONCE`], for as long as its connection is served, however that ends.
+struct Turn(Receiver<()>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = self.0.try_recv();
+    }
+}
+
+fn accept(listener: &UnixListener, orders: &Sender<Order>) {
+    let (begun, under_way) = bounded(MOST_AT_ONCE);
+    for stream in listener.incoming() {
+        let served = stream.and_then(|stream| {
+            // Waits while the channel is full. It cannot be closed: its other end is here.
+            let _ = begun.send(());
+            let (turn, orders) = (Turn(under_way.clone()), orders.clone());
+            std::thread::Builder::new()
+                .name("control".to_owned())
+                .spawn(move || {
+                    let _turn = turn;
+                    if let Err(error) = serve(&stream, &orders) {
+                        came_to_nothing(&error);
+                    }
+                })
+        });
+        if let Err(error) = served {
+            came_to_nothing(&error);
+            // Without descriptors, accepting fails at once, again and again.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn came_to_nothing(error: &io::Error) {
+    debug!("a request on the control socket came to nothing: {error}");
 }
 
 fn serve(stream: &UnixStream, orders: &Sender<Order>) -> io::Result<()> {
@@ -214,98 +244,4 @@ fn write_line(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use crossbeam_channel::unbounded;
-
-    use super::*;
-
-    fn asked(domain: &str) -> Release {
-        Release {
-            domain: domain.to_owned(),
-            vcpu: Some(1),
-        }
-    }
-
-    #[test]
-    fn a_request_gets_to_the_loop_and_its_answer_back() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (sender, orders) = unbounded();
-        let control = Control::listen(folder.path(), sender).expect("listening");
-        let answering = thread::spawn(move || {
-            for order in orders.iter().take(2) {
-                let Order::Release(asked, answer) = order else {
-                    panic!("another order")
-                };
-                let outcome = if asked.domain == "a" {
-                    Ok(vec![1])
-                } else {
-                    Err(ReleaseError::NoDomain { domain: asked.domain })
-                };
-                answer.send(outcome).expect("listening");
-            }
-        });
-        assert_eq!(release(folder.path(), &asked("a")).expect("released"), [1]);
-        let refused = release(folder.path(), &asked("b")).expect_err("refused");
-        assert_eq!(refused.to_string(), "no domain b runs on this host");
-        answering.join().expect("joined");
-        drop(control);
-        assert!(matches!(
-            release(folder.path(), &asked("a")),
-            Err(ControlError::NoDaemon)
-        ));
-    }
-
-    #[test]
-    fn what_is_no_request_is_answered_and_costs_nothing() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (sender, orders) = unbounded();
-        let _control = Control::listen(folder.path(), sender).expect("listening");
-        for text in ["nonsense\n", "{\"release\":{}}\n", "{\"other\":1}\n", "\n"] {
-            let mut stream = UnixStream::connect(folder.path().join(NAME)).expect("connected");
-            stream.write_all(text.as_bytes()).expect("written");
-            let answer = read_line(&stream, LINE_PATIENCE).expect("an answer");
-            assert!(answer.contains("not a request"), "{text}: {answer}");
-        }
-        assert!(orders.is_empty());
-    }
-
-    #[test]
-    fn nobody_else_may_connect() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (sender, _orders) = unbounded();
-        let _control = Control::listen(folder.path(), sender).expect("listening");
-        let found = std::fs::metadata(folder.path().join(NAME)).expect("it is there");
-        assert_eq!(found.permissions().mode() & 0o777, 0o600);
-    }
-
-    /// One says nothing and one too little at a time; the next one is served all the same.
-    #[test]
-    fn who_does_not_come_to_the_point_is_left() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (sender, _orders) = unbounded();
-        let _control = Control::listen(folder.path(), sender).expect("listening");
-        let connect = || UnixStream::connect(folder.path().join(NAME)).expect("connected");
-        let (_silent, mut slow, mut last) = (connect(), connect(), connect());
-        let writing = thread::spawn(move || {
-            while slow.write_all(b"x").is_ok() {
-                thread::sleep(Duration::from_millis(100));
-            }
-        });
-        last.write_all(b"nonsense\n").expect("written");
-        let answer = read_line(&last, Duration::from_secs(60)).expect("an answer");
-        assert!(answer.contains("not a request"), "{answer}");
-        writing.join().expect("left, so that writing failed");
-    }
-
-    #[test]
-    fn a_line_has_an_end() {
-        let (mut one, other) = UnixStream::pair().expect("connected");
-        let writing = thread::spawn(move || while one.write_all(&[b'x'; 4096]).is_ok() {});
-        let error = read_line(&other, Duration::from_secs(60)).expect_err("too long");
-        assert_eq!(error.to_string(), "the line is too long");
-        drop(other);
-        writing.join().expect("joined");
-    }
-}
+mod tests;
