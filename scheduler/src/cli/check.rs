@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::Failure;
 use super::args::CheckArgs;
+use super::configuration::say_doubts;
 use super::connection::connect;
 use super::placement::check_domain;
 use super::policy::{Chosen, Supervision, registry};
@@ -27,10 +28,12 @@ pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Fail
         let stop = Signals::handle(None)?.stop;
         let connected = connect(&effective, Access::ReadOnly, &stop);
         let (mut host, identity) = connected.map_err(Failure::world)?;
+        say_doubts(&effective, Some(&identity));
         let state_dir = effective.state_dir();
         let mut ledger = read_only_ledger(&identity, state_dir);
         return check_domain(&mut host, &mut ledger, &effective.terms(0), domain, output);
     }
+    say_doubts(&effective, None);
     let defaults = PolicyOptions::from_text(&chosen.entry.offer.defaults);
     output.write_all(effective.to_yaml(&defaults.0).as_bytes())?;
     Ok(())

@@ -1,7 +1,6 @@
 //! The configuration of a daemon that runs, which may be read again.
 
 use tracing::{error, info, warn};
-use vcpu_policy_api::cpuset::OsCpuSet;
 
 use super::Failure;
 use super::policy::{Chosen, Supervision, registry};
@@ -29,8 +28,8 @@ pub(super) struct Configuration {
     pub(super) effective: Effective,
     /// What the chosen policy says of itself.
     policy: String,
-    /// The CPUs of the host, once that is known.
-    cpus: Option<OsCpuSet>,
+    /// The host, once it is known.
+    host: Option<HostIdentity>,
 }
 
 impl Configuration {
@@ -40,19 +39,21 @@ impl Configuration {
             sources,
             effective,
             policy: String::new(),
-            cpus: None,
+            host: None,
         })
     }
 
-    /// Checks that it can be in force on this host, which is known from now on.
+    /// Checks that it can be in force on this host, which is known from now on, and says what is hardly meant for it.
     pub(super) fn meets(&mut self, host: &HostIdentity) -> Result<(), Failure> {
-        self.cpus = Some(host.cpus.clone());
-        self.check_cpus(&self.effective)
+        self.host = Some(host.clone());
+        self.check_cpus(&self.effective)?;
+        say_doubts(&self.effective, Some(host));
+        Ok(())
     }
 
     fn check_cpus(&self, effective: &Effective) -> Result<(), Failure> {
-        match &self.cpus {
-            Some(cpus) => effective.check_host(cpus).map_err(Failure::caller),
+        match &self.host {
+            Some(host) => effective.check_host(&host.cpus).map_err(Failure::caller),
             None => Ok(()),
         }
     }
@@ -116,6 +117,7 @@ impl Configuration {
                 "this change takes hold when the daemon is started again"
             );
         }
+        say_doubts(&new, self.host.as_ref());
         let settings = Settings {
             interval: new.interval.get(),
             ..settings
@@ -128,6 +130,13 @@ impl Configuration {
             make_policy,
             changed: now.into_iter().map(|key| key.path).collect(),
         })
+    }
+}
+
+/// Says what of a configuration cannot do what it says.
+pub(super) fn say_doubts(effective: &Effective, host: Option<&HostIdentity>) {
+    for doubt in effective.doubts(host) {
+        warn!("in the configuration, {doubt}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! `domains`: rules for guests, of which the first that matches holds.
 
+use std::fmt;
+
 use serde::Deserializer;
 use serde::de::MapAccess;
 use serde_json::json;
@@ -35,6 +37,19 @@ impl PartialEq for Match {
             (DomainMatch::Uuid(one), DomainMatch::Uuid(other)) => one == other,
             _ => self.text == other.text,
         }
+    }
+}
+
+impl Match {
+    /// Which domains.
+    pub(super) fn matches(&self) -> &DomainMatch {
+        &self.matches
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod cross_check;
 mod domains;
+mod doubts;
 mod keys;
 mod list;
 mod pairs;

@@ -71,6 +71,8 @@ pub struct HostIdentity {
     pub is_local: bool,
     /// The CPUs that it has, online or not.
     pub cpus: OsCpuSet,
+    /// Those that its kernel was told to keep free of ordinary work; empty where that is not known.
+    pub isolated: OsCpuSet,
 }
 
 /// libvirt's identity of a domain.

@@ -27,6 +27,7 @@ impl Host for Connection {
             name: "chaos".to_owned(),
             is_local: world.is_local,
             cpus: Mask::first(world.count).set(),
+            isolated: OsCpuSet::new(),
         })
     }
 

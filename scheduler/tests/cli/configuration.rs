@@ -338,6 +338,30 @@ fn check_says_where_the_connection_comes_from() {
     );
 }
 
+/// The test driver's host has CPUs 0 to 15. What can be said without a host, `check` says without one.
+#[test]
+fn what_cannot_do_what_it_says_is_a_warning() {
+    let config = "connect: test:///default\ninterval: 100ms\nhost: {reserved-cpus: '0,32'}\n\
+        domains: [{match: 'db-*', cpus: '40-47'}, {match: db-1, manage: false}]\n";
+    let warnings = |arguments: &[&str]| {
+        let seen = seen(config, arguments);
+        assert!(seen.ends_with("exit status 0\n"), "{seen}");
+        let warnings = seen.lines().filter_map(|line| line.split_once("WARN "));
+        warnings.map(|(_, said)| said.to_owned()).collect::<Vec<_>>()
+    };
+    let rule = "in the configuration, domains[1]: it never holds: every guest that \"db-1\" matches is matched by \
+        \"db-*\" in domains[0], which comes first";
+    assert_eq!(warnings(&["check", "--config", "FILE"]), [rule]);
+    let all = [
+        rule,
+        "in the configuration, host.reserved-cpus: the host has no CPU 32, so nothing is reserved by that; its CPUs are 0-15",
+        "in the configuration, domains[0].cpus: none of 40-47 is a CPU that guests may be placed on, so guests that \
+         \"db-*\" matches are never moved: the host's CPUs are 0-15, 0,32 reserved",
+    ];
+    assert_eq!(warnings(&["check", "test", "--config", "FILE"]), all);
+    assert_eq!(warnings(&["run", "--once", "--dry-run", "--config", "FILE"]), all);
+}
+
 #[test]
 fn mistakes_are_named_with_the_file_and_the_key() {
     let check = |name: &str, config: &str, arguments: &[&str]| {

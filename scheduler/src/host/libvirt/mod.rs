@@ -263,6 +263,7 @@ impl Host for LibvirtHost {
             name: format!("{uuid}-{}", guests_of(&self.uri)),
             is_local: self.is_local(),
             cpus,
+            isolated: self.isolated.clone(),
         })
     }
 

@@ -280,6 +280,7 @@ impl Host for SimulatedHost {
             name: "simulated".to_owned(),
             is_local: true,
             cpus: self.present.clone(),
+            isolated: self.scenario.host.isolated.clone(),
         })
     }
 

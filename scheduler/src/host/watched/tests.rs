@@ -21,6 +21,7 @@ impl Host for Scripted {
             name: "scripted".to_owned(),
             is_local: true,
             cpus: OsCpuSet::first(2),
+            isolated: OsCpuSet::new(),
         })
     }
     fn sample(&mut self) -> Result<Sample, HostError> {
