@@ -108,3 +108,42 @@ fn metadata_that_is_not_understood_is_said_once() {
     );
     assert!(warnings[1].contains("urn:vcpu-scheduler:originals:1"), "{log}");
 }
+
+/// Each change is said once, with what it means for the guest's vCPUs, and holds.
+#[test]
+fn what_metadata_begins_and_ceases_to_ask_is_said_once() {
+    let libvirt = PrivateLibvirt::start();
+    libvirt.run(&GuestSpec::new("a", &[0, 0]).vcpupin(1, "1"));
+    let running = Running::start(&libvirt, &[]);
+    running.wait_for_log("tick=1\n", 1);
+    let metadata = |change: &[&str]| {
+        let address = [
+            "metadata",
+            "a",
+            "--uri",
+            "urn:vcpu-scheduler:placement:1",
+            "--live",
+        ];
+        libvirt.virsh(&[&address[..], change].concat());
+    };
+    let set = |element: &str| metadata(&["--key", "vs", "--set", element]);
+    let alone = "its metadata asks to leave it alone: its load counts, and its vCPUs are not moved";
+    let ended = "its metadata does not ask to leave it alone any more: its vCPUs may be moved";
+    let kept = "its metadata keeps it to CPUs 0: vCPU 0 may be pinned to 0; vCPU 1 may be pinned to no CPU, so not moved";
+    set("<placement manage='no'/>");
+    running.wait_for_log(alone, 1);
+    set("<placement cpus='0'/>");
+    running.wait_for_log(ended, 1);
+    running.wait_for_log(kept, 1);
+    metadata(&["--remove"]);
+    running.wait_for_log("its metadata does not keep it to certain CPUs any more", 1);
+    let log = running.log();
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("its metadata")).collect();
+    assert_eq!(said.len(), 4, "{log}");
+    assert!(
+        said.iter()
+            .all(|line| line.contains("INFO") && line.contains("domain=\"a\"")),
+        "{log}"
+    );
+    calm(&running);
+}

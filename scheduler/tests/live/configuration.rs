@@ -46,10 +46,12 @@ fn a_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
     assert!(!running.log().contains(" pinned "), "{}", running.log());
     write(
         &libvirt,
-        "domains: [{match: 'db-*', manage: false}]\ninterval: 500ms\non-exit: keep\n",
+        "domains: [{match: 'db-*', manage: false}]\ninterval: 500ms\non-exit: keep\nhost: {reserved-cpus: '8000'}\n",
     );
     signal("HUP", running.child.id());
     running.wait_for_log("the configuration was read again", 1);
+    let doubt = "host.reserved-cpus: the host has no CPU 8000";
+    assert_eq!(running.log().matches(doubt).count(), 1, "{}", running.log());
     wait_for("the guest that may be moved", PATIENCE, || {
         (libvirt.kernel_mask("web-1", 0) == cpus("1")).then_some(())
     });

@@ -142,14 +142,16 @@ fn in_list(cpus: &OsCpuSet) -> String {
 }
 
 /// Ascending numbers, as ranges.
-struct Numbers(Vec<(u32, u32)>);
+#[derive(Debug)]
+pub(in crate::engine) struct Numbers(Vec<(u32, u32)>);
 
 impl Numbers {
-    fn one(number: u32) -> Self {
+    pub(in crate::engine) fn one(number: u32) -> Self {
         Self(vec![(number, number)])
     }
 
-    fn add(&mut self, number: u32) {
+    /// The next one.
+    pub(in crate::engine) fn add(&mut self, number: u32) {
         match self.0.last_mut() {
             Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
             _ => self.0.push((number, number)),

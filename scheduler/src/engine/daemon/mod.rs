@@ -8,6 +8,7 @@
 mod grid;
 mod orders;
 mod report;
+mod wishes;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -22,6 +23,7 @@ use self::grid::Grid;
 pub use self::orders::{Order, Release, ReleaseError, Reload, Renewal, release, release_command};
 use self::orders::{Waited, wait};
 use self::report::Troubles;
+use self::wishes::Wishes;
 use super::apply::{Applied, apply};
 use super::journal::JournalError;
 use super::ledger::Ledger;
@@ -110,6 +112,7 @@ pub fn run(
     let mut daemon = Daemon {
         settings,
         troubles: Troubles::none(u64::from(std::process::id())),
+        wishes: Wishes::default(),
         proposed: None,
         totals: Totals::default(),
     };
@@ -149,6 +152,7 @@ pub fn run(
 struct Daemon {
     settings: Settings,
     troubles: Troubles,
+    wishes: Wishes,
     /// What the dry run proposed last.
     proposed: Option<Vec<NamedAction>>,
     totals: Totals,
@@ -184,6 +188,7 @@ impl Daemon {
         };
         let terms = engine.terms().clone();
         report::observed(&ledger.observe(&sample, &terms));
+        report::wishes(&self.wishes.observe(&sample, &terms.constraints, ledger));
         let decision = match engine.decide(&sample, ledger) {
             Ok(Some(decision)) => decision,
             Ok(None) => return Ok(Tick::Baseline),

@@ -7,7 +7,7 @@ use oorandom::Rand32;
 use tracing::{debug, error, info, warn};
 use vcpu_policy_api::plan::NamedAction;
 
-use super::{Release, ReleaseError, chain, release_command};
+use super::{Release, ReleaseError, chain, release_command, wishes};
 use crate::engine::apply::{Pinned, Taken};
 use crate::engine::journal::JournalError;
 use crate::engine::ledger::{Finding, Notice, Observed};
@@ -60,6 +60,13 @@ fn report_notice(notice: &Notice) {
         Finding::Returned => {
             info!(domain, vcpu, %found, "given back by another hand: it may be moved");
         }
+    }
+}
+
+/// What domains' metadata has begun or ceased to ask.
+pub(super) fn wishes(changes: &[wishes::Changed]) {
+    for wishes::Changed { domain, what } in changes {
+        info!(domain = &**domain, "{what}");
     }
 }
 
