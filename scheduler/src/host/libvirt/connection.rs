@@ -1,4 +1,4 @@
-//! Connecting, and what is asked about the host as a whole.
+//! Connecting.
 //!
 //! A connection is kept alive: libvirt asks the daemon now and then whether it is there, and gives the connection up when
 //! it does not answer. Without that a call to a daemon that hangs would never end. (Opening a connection to one never
@@ -9,12 +9,11 @@
 use std::sync::Once;
 
 use tracing::debug;
-use vcpu_policy_api::topology::Topology;
 use virt::connect::Connect;
 
+use super::Access;
 use super::error::LibvirtError;
-use super::ffi::{self, Changes, Connection, CpuMap};
-use super::{Access, capabilities};
+use super::ffi::{self, Changes, Connection};
 use crate::host::HostError;
 
 /// How often libvirt asks whether the daemon is there.
@@ -75,30 +74,6 @@ fn not_connected(target: &str, access: Access, error: LibvirtError) -> HostError
         operation: format!("cannot connect to {target}{hint}"),
         source: Box::new(error),
     }
-}
-
-/// Which CPUs are online; `None` if this kind of host does not say.
-pub(super) fn cpu_map(connection: &Connection, uri: &str) -> Result<Option<CpuMap>, HostError> {
-    match ffi::cpu_map(connection).map_err(LibvirtError::from) {
-        Ok(map) => Ok(Some(map)),
-        Err(error) if error.says_unsupported() => Ok(None),
-        Err(error) => Err(error.while_doing(format!("cannot read the online CPUs of {uri}"), connection)),
-    }
-}
-
-/// What libvirt says about the host.
-pub(super) fn description(connection: &Connection, uri: &str) -> Result<String, HostError> {
-    connection.capabilities().map_err(|error| {
-        LibvirtError::from(error).while_doing(format!("cannot read the capabilities of {uri}"), connection)
-    })
-}
-
-/// The shape of the host with these capabilities, of which the CPUs in `map` are online.
-pub(super) fn topology(xml: &str, uri: &str, map: Option<&CpuMap>) -> Result<Topology, HostError> {
-    capabilities::topology(xml, map).map_err(|error| HostError::Failed {
-        operation: format!("cannot understand the capabilities of {uri}"),
-        source: Box::new(error),
-    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,7 @@
 //!
 //! A [`LibvirtHost`] is one connection. Reading it costs one call for the ids of running domains and one for the map of
 //! online CPUs, whatever the number of domains; then one call a domain, or none where the kernel can be asked instead
-//! (see [`counters`]). What seldom changes is kept: what a domain's XML states (see [`guests`]), and the host's shape,
-//! which is read when the connection is made and when a CPU goes on- or offline.
+//! (see [`counters`]). What seldom changes is kept: what a domain's XML states (see [`guests`]), and the host's [`shape`].
 //!
 //! - A domain that vanishes while it is being read is left out, as is one that cannot be understood, which is said
 //!   once. Neither costs the rest of the sample.
@@ -28,6 +27,7 @@ mod isolated;
 mod metadata;
 mod omissions;
 mod process;
+mod shape;
 mod stated;
 mod stored;
 mod xml;
@@ -39,25 +39,24 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use tracing::{debug, info};
+use tracing::debug;
 use uuid::Uuid;
 use vcpu_policy_api::cpuset::OsCpuSet;
-use vcpu_policy_api::topology::Topology;
 
 pub use self::capabilities::CapabilitiesError;
-use self::connection::{connect, cpu_map, description, topology};
+use self::connection::connect;
 use self::counters::{AffinityError, Counters, Source};
 pub use self::definition::DefinitionError;
 use self::error::is_alive;
 pub use self::error::{LibvirtError, NotReplaced, PinRefusal};
-use self::ffi::{Changes, Connection, CpuMap};
+use self::ffi::{Changes, Connection};
 use self::guest::Guest;
 use self::guests::{Guests, Through};
 use self::identity::guests_of;
 pub use self::identity::local_host_uuid;
-use self::isolated::isolated;
 pub use self::metadata::MetadataError;
 pub use self::process::is_local;
+use self::shape::Shape;
 use super::{
     DomainKey, DomainSample, Host, HostError, HostIdentity, Instance, Keepsake, PinError, Sample, VcpuKey,
 };
@@ -76,9 +75,7 @@ pub struct LibvirtHost {
     connection: Connection,
     uri: String,
     counters: Counters,
-    map: Option<CpuMap>,
-    topology: Arc<Topology>,
-    isolated: OsCpuSet,
+    shape: Shape,
     uuid: Option<Uuid>,
     guests: Guests,
 }
@@ -105,19 +102,16 @@ impl LibvirtHost {
             Ok(resolved) => resolved,
             Err(_) => uri.unwrap_or("libvirt").to_owned(),
         };
-        let map = cpu_map(&connection, &uri)?;
-        let capabilities = description(&connection, &uri)?;
-        let topology = Arc::new(topology(&capabilities, &uri, map.as_ref())?);
+        let (shape, capabilities) = Shape::read(&connection, &uri)?;
+        let topology = &shape.topology;
         debug!(uri, cpus = %topology.online(), nodes = topology.nodes().len(), "connected");
         Ok(Self {
             counters: Counters::new(&uri),
             guests: Guests::new(&uri, changes),
-            isolated: isolated_at(&uri),
             uuid: identity::host_uuid(&uri, &capabilities),
             connection,
             uri,
-            map,
-            topology,
+            shape,
         })
     }
 
@@ -137,31 +131,9 @@ impl LibvirtHost {
         is_local(&self.uri)
     }
 
-    /// The numbers of the host's CPUs are below this one.
-    fn cpu_bound(&self) -> u32 {
-        let beyond = |cpus: &OsCpuSet| cpus.iter().last().map_or(0, |last| last.0 + 1);
-        let mapped = self.map.as_ref().map_or(0, |map| map.length);
-        mapped
-            .max(beyond(self.topology.offline()))
-            .max(beyond(&self.topology.online()))
-    }
-
-    /// Reads the host's shape anew if CPUs went on- or offline.
-    fn refresh_topology(&mut self) -> Result<(), HostError> {
-        let map = cpu_map(&self.connection, &self.uri)?;
-        if map != self.map {
-            let capabilities = description(&self.connection, &self.uri)?;
-            self.topology = Arc::new(topology(&capabilities, &self.uri, map.as_ref())?);
-            self.isolated = isolated_at(&self.uri);
-            self.map = map;
-            info!(online = %self.topology.online(), "the host's CPUs changed");
-        }
-        Ok(())
-    }
-
     /// Reads the counters of the domains that are known.
     fn read_guests(&mut self) -> Result<Vec<DomainSample>, HostError> {
-        let cpus = self.cpu_bound();
+        let cpus = self.shape.cpu_bound();
         let counters = &mut self.counters;
         let ask_delays = self
             .guests
@@ -179,7 +151,13 @@ impl LibvirtHost {
                 guest.incarnation = counters.incarnation(&guest.name, guest.uuid);
             }
             let mut source = mem::replace(&mut guest.source, Source::Undecided);
-            let read = counters.read(&guest.subject(), &mut source, cpus, self.map.as_ref(), &delays);
+            let read = counters.read(
+                &guest.subject(),
+                &mut source,
+                cpus,
+                self.shape.map.as_ref(),
+                &delays,
+            );
             guest.source = source;
             let vcpus = read?;
             domains.push(DomainSample {
@@ -244,7 +222,7 @@ impl LibvirtHost {
 
     /// Whether the domain runs and has the vCPU, as far as that can be found out.
     fn has(&self, guest: &Guest, vcpu: Option<u32>) -> bool {
-        match ffi::vcpus(&guest.domain, guest.most_vcpus, self.cpu_bound()) {
+        match ffi::vcpus(&guest.domain, guest.most_vcpus, self.shape.cpu_bound()) {
             Ok(vcpus) => vcpu.is_none_or(|number| vcpus.iter().any(|vcpu| vcpu.number == number)),
             Err(error) => !LibvirtError::from(error).says_gone(),
         }
@@ -257,19 +235,17 @@ impl Host for LibvirtHost {
         let uuid = self
             .uuid
             .unwrap_or_else(|| Uuid::new_v5(&Uuid::NAMESPACE_URL, self.uri.as_bytes()));
-        let mut cpus = self.topology.online();
-        cpus.unite(self.topology.offline().as_ref());
         Ok(HostIdentity {
             name: format!("{uuid}-{}", guests_of(&self.uri)),
             is_local: self.is_local(),
-            cpus,
-            isolated: self.isolated.clone(),
+            cpus: self.shape.cpus(),
+            isolated: self.shape.isolated.clone(),
         })
     }
 
     fn sample(&mut self) -> Result<Sample, HostError> {
         let read_at_ns = self.counters.now_ns();
-        self.refresh_topology()?;
+        self.shape.refresh(&self.connection, &self.uri)?;
         self.guests.refresh(Through {
             connection: &self.connection,
             uri: &self.uri,
@@ -278,8 +254,8 @@ impl Host for LibvirtHost {
         let domains = self.read_guests()?;
         Ok(Sample {
             read_at_ns,
-            topology: Arc::clone(&self.topology),
-            isolated: self.isolated.clone(),
+            topology: Arc::clone(&self.shape.topology),
+            isolated: self.shape.isolated.clone(),
             domains,
             unread: self.guests.unread(),
         })
@@ -287,13 +263,13 @@ impl Host for LibvirtHost {
 
     fn pin(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
         let guest = self.running(&vcpu.domain_key())?;
-        if let Some(refusal) = error::refusal(cpus, &self.topology) {
+        if let Some(refusal) = error::refusal(cpus, &self.shape.topology) {
             return Err(PinError::Refused {
                 source: Box::new(refusal),
             });
         }
         self.still_runs(PIN, guest)?;
-        let map = ffi::map_of(cpus, self.cpu_bound());
+        let map = ffi::map_of(cpus, self.shape.cpu_bound());
         guest
             .domain
             .pin_vcpu(vcpu.number, &map)
@@ -301,7 +277,7 @@ impl Host for LibvirtHost {
     }
 
     fn affinity(&mut self, vcpu: &VcpuKey) -> Result<OsCpuSet, PinError> {
-        let (bound, map) = (self.cpu_bound(), self.map.as_ref());
+        let (bound, map) = (self.shape.cpu_bound(), self.shape.map.as_ref());
         let guest = self.running(&vcpu.domain_key())?;
         let (subject, source) = (guest.subject(), &guest.source);
         // Threads are those of the run that is known.
@@ -353,15 +329,6 @@ impl Host for LibvirtHost {
             guest.keepsake = Ok(keepsake.map(|keepsake| Arc::new(keepsake.clone())));
         }
         Ok(())
-    }
-}
-
-/// The CPUs that the kernel of the host at `uri` keeps free, where they can be known.
-fn isolated_at(uri: &str) -> OsCpuSet {
-    if is_local(uri) {
-        isolated()
-    } else {
-        OsCpuSet::new()
     }
 }
 

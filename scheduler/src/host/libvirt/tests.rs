@@ -286,7 +286,7 @@ fn a_host_of_the_test_driver_is_local_and_without_processes() {
     assert!(host.is_local());
     let sample = host.sample().expect("readable");
     assert_eq!(sample.domains[0].incarnation, None);
-    assert_eq!(sample.isolated, isolated());
+    assert_eq!(sample.isolated, isolated::isolated());
 }
 
 #[test]
