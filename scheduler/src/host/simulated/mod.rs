@@ -45,6 +45,7 @@
 
 mod attribution;
 mod chance;
+mod cpus;
 mod fair_share;
 mod fault;
 mod guest;
@@ -55,9 +56,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vcpu_policy_api::cpuset::OsCpuSet;
-use vcpu_policy_api::topology::{CpuSite, Distances, Topology};
 
 use self::chance::Chance;
+use self::cpus::Cpus;
 use self::fault::Faults;
 use self::guest::{Demand, Guest};
 use self::scenario::{Action, DomainCall, DomainSpec};
@@ -70,10 +71,7 @@ use super::{
 #[derive(Debug)]
 pub struct SimulatedHost {
     scenario: Scenario,
-    sites: Vec<CpuSite>,
-    distances: Distances,
-    present: OsCpuSet,
-    topology: Arc<Topology>,
+    cpus: Cpus,
     guests: Vec<Guest>,
     saved: Vec<Guest>,
     starts: u64,
@@ -90,12 +88,8 @@ pub struct SimulatedHost {
 impl SimulatedHost {
     /// The host as the scenario finds it.
     pub fn new(scenario: Scenario) -> Self {
-        let topology = Arc::clone(&scenario.topology);
         let mut host = Self {
-            sites: scenario.host.shape.sites(),
-            distances: scenario.host.shape.stated_distances(),
-            present: scenario::present_cpus(&topology),
-            topology,
+            cpus: Cpus::of(&scenario),
             guests: Vec::new(),
             saved: Vec::new(),
             starts: 0,
@@ -120,7 +114,7 @@ impl SimulatedHost {
 
     /// The host's CPUs, online or not.
     pub fn present_cpus(&self) -> &OsCpuSet {
-        &self.present
+        &self.cpus.present
     }
 
     /// The simulated time since the baseline: later than the last sample by what slow calls have taken since.
@@ -146,7 +140,7 @@ impl SimulatedHost {
                 spec,
                 (copy, &name),
                 instance,
-                &self.present,
+                &self.cpus.present,
                 &self.scenario.traces,
             );
             self.guests.push(guest);
@@ -194,7 +188,7 @@ impl SimulatedHost {
                 }
             }),
             Action::Vcpus(change) => {
-                let present = self.present.clone();
+                let present = self.cpus.present.clone();
                 self.each(&change.domain, |guest| {
                     guest.plug(change.count.get() as usize, &present);
                 });
@@ -205,8 +199,8 @@ impl SimulatedHost {
                     ..Definition::clone(&guest.definition)
                 });
             }),
-            Action::Offline(cpus) => self.switch(cpus, false),
-            Action::Online(cpus) => self.switch(cpus, true),
+            Action::Offline(cpus) => self.cpus.switch(cpus, false),
+            Action::Online(cpus) => self.cpus.switch(cpus, true),
             Action::Fail(fault) => self.faults.begin(tick, fault),
         }
     }
@@ -218,18 +212,6 @@ impl SimulatedHost {
             .for_each(act);
     }
 
-    fn switch(&mut self, cpus: &OsCpuSet, online: bool) {
-        let mut changed = false;
-        for site in self.sites.iter_mut().filter(|site| cpus.contains(site.os_id)) {
-            changed |= site.online != online;
-            site.online = online;
-        }
-        if changed {
-            let topology = Topology::new(self.sites.clone(), &self.distances);
-            self.topology = Arc::new(topology.expect("the scenario's check leaves a CPU online"));
-        }
-    }
-
     /// Lets the guests want what they want in a tick, and shares the CPUs out.
     fn share(&mut self, tick: u64) {
         let interval = self.scenario.interval;
@@ -239,7 +221,7 @@ impl SimulatedHost {
             guest.want(tick, begin, chance);
         }
         let background = self.scenario.host.shape.background();
-        let (wanted, served) = sharing::share(&self.topology, background, &mut self.guests, chance);
+        let (wanted, served) = sharing::share(&self.cpus.topology, background, &mut self.guests, chance);
         self.wanted_total += wanted;
         self.served_total += served;
     }
@@ -279,7 +261,7 @@ impl Host for SimulatedHost {
         Ok(HostIdentity {
             name: "simulated".to_owned(),
             is_local: true,
-            cpus: self.present.clone(),
+            cpus: self.cpus.present.clone(),
             isolated: self.scenario.host.isolated.clone(),
         })
     }
@@ -298,7 +280,7 @@ impl Host for SimulatedHost {
         let counters_read_at_ns = self.now_ns();
         Ok(Sample {
             read_at_ns,
-            topology: Arc::clone(&self.topology),
+            topology: Arc::clone(&self.cpus.topology),
             isolated: self.scenario.host.isolated.clone(),
             domains: self
                 .guests
@@ -315,19 +297,8 @@ impl Host for SimulatedHost {
         let guest = running(&mut self.guests, &key.domain_key())?;
         let vcpu = guest.vcpus.get_mut(key.number as usize).ok_or(PinError::Gone)?;
         self.faults.check(DomainCall::Pin, &guest.name)?;
-        if let Some(cpu) = cpus.iter().find(|&cpu| !self.present.contains(cpu)) {
-            return Err(PinError::Refused {
-                source: format!("the host has no CPU {cpu}; it has {}", self.present).into(),
-            });
-        }
-        if !cpus.iter().any(|cpu| self.topology.cpu_by_os_id(cpu).is_some()) {
-            return Err(PinError::Refused {
-                source: format!(
-                    "none of CPUs {cpus} is online; online are {}",
-                    self.topology.online()
-                )
-                .into(),
-            });
+        if let Some(why) = self.cpus.refusal(cpus) {
+            return Err(PinError::Refused { source: why.into() });
         }
         vcpu.affinity.clone_from(cpus);
         Ok(())
