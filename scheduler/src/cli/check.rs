@@ -7,7 +7,7 @@ use super::args::CheckArgs;
 use super::configuration::say_doubts;
 use super::connection::connect;
 use super::placement::check_domain;
-use super::policy::{Chosen, Supervision, registry};
+use super::policy::{Chosen, Supervision, check_host, registry};
 use super::signals::Signals;
 use super::state::read_only_ledger;
 use crate::config::{self, PolicyOptions};
@@ -28,6 +28,7 @@ pub(super) fn check(args: &CheckArgs, output: &mut dyn Write) -> Result<(), Fail
         let stop = Signals::handle(None)?.stop;
         let connected = connect(&effective, Access::ReadOnly, &stop);
         let (mut host, identity) = connected.map_err(Failure::world)?;
+        check_host(&effective, &identity.cpus)?;
         say_doubts(&effective, Some(&identity));
         let state_dir = effective.state_dir();
         let mut ledger = read_only_ledger(&identity, state_dir);

@@ -3,7 +3,7 @@
 use tracing::{error, info, warn};
 
 use super::Failure;
-use super::policy::{Chosen, Supervision, registry};
+use super::policy::{Chosen, Supervision, check_host, registry};
 use crate::config::{self, Effective, Sources, TakesHold};
 use crate::engine::Engine;
 use crate::engine::daemon::{Renewal, Settings};
@@ -53,7 +53,7 @@ impl Configuration {
 
     fn check_cpus(&self, effective: &Effective) -> Result<(), Failure> {
         match &self.host {
-            Some(host) => effective.check_host(&host.cpus).map_err(Failure::caller),
+            Some(host) => check_host(effective, &host.cpus),
             None => Ok(()),
         }
     }

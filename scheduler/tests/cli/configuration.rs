@@ -363,6 +363,20 @@ fn what_cannot_do_what_it_says_is_a_warning() {
 }
 
 #[test]
+fn what_leaves_a_host_no_cpu_is_a_mistake_to_whoever_looks_at_the_host() {
+    let config = "connect: test:///default\ninterval: 100ms\nhost: {reserved-cpus: 0-15}\n";
+    let mistake = "error: cannot use the configuration FILE: host.reserved-cpus: 0-15 leaves none of the host's CPUs 0-15; \
+        expected one that is not reserved\n";
+    for command in [&["check", "test"][..], &["run", "--once", "--dry-run"]] {
+        let seen = seen(config, &[command, &["--config", "FILE"]].concat());
+        assert!(
+            seen.contains(mistake) && seen.ends_with("exit status 2\n"),
+            "{command:?}: {seen}"
+        );
+    }
+}
+
+#[test]
 fn mistakes_are_named_with_the_file_and_the_key() {
     let check = |name: &str, config: &str, arguments: &[&str]| {
         let seen = seen(config, arguments);
