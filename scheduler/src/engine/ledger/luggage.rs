@@ -3,9 +3,13 @@
 //! Asking a domain to carry something costs a call that has libvirt write the domain's status, so it is asked once for each
 //! change, and a domain that refuses is not asked for the same again. Where an answer is lost, either may hold.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::host::{DomainSample, Keepsake, Original, PinError, Token};
+use tracing::debug;
+
+use super::Ledger;
+use crate::host::{DomainKey, DomainSample, Host, Keepsake, Original, PinError, Token, VcpuKey};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -134,5 +138,56 @@ impl Luggage {
     pub(super) fn start_over(&mut self) {
         self.stale = self.carried.is_some();
         self.takes = Takes::It;
+    }
+}
+
+impl Ledger {
+    /// Which domains may have to carry something else than they do.
+    pub fn stale(&self) -> BTreeSet<DomainKey> {
+        let stale = self.runs.iter().filter(|(_, run)| run.luggage.is_stale());
+        stale.map(|(key, _)| *key).collect()
+    }
+
+    /// Has these domains carry what they are to carry now, where that is not what they do.
+    ///
+    /// Those that do not take it are given with the reason; without a connection the rest is left undone.
+    pub fn keep(&mut self, host: &mut dyn Host, domains: &BTreeSet<DomainKey>) -> Vec<(DomainKey, PinError)> {
+        let mut refusals = Vec::new();
+        for key in domains {
+            let Some(run) = self.runs.get_mut(key).filter(|run| run.luggage.may_take()) else {
+                continue;
+            };
+            if run.records() > 0 {
+                run.ensure_token(&mut self.new_token);
+            }
+            let keepsake = run.keepsake();
+            if run.luggage.known() == keepsake.as_ref() {
+                run.luggage.carries(keepsake);
+                continue;
+            }
+            match host.keep(key, keepsake.as_ref()) {
+                Ok(()) => run.luggage.carries(keepsake),
+                Err(error) => {
+                    debug!(domain = %run.name, "it does not carry its originals: {error}");
+                    let lost = matches!(error, PinError::Host(_));
+                    if lost {
+                        run.luggage.may_carry(keepsake.as_ref());
+                    } else {
+                        run.luggage.does_not_carry(&error);
+                    }
+                    refusals.push((*key, error));
+                    if lost {
+                        break;
+                    }
+                }
+            }
+        }
+        refusals
+    }
+
+    /// Whether the original of a vCPU would be found again, whatever becomes of this process and of the domain's.
+    pub fn is_safe(&self, vcpu: &VcpuKey) -> bool {
+        let run = self.runs.get(&vcpu.domain_key());
+        run.is_some_and(|run| run.is_safe(vcpu.number))
     }
 }

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex};
 use vcpu_policy_api::document::uuid_from_name;
 use vcpu_policy_api::topology::Topology;
 
+use super::ended::SAMPLES_ENDED;
 use super::*;
 use crate::host::{
-    Definition, DomainSample, HostError, HostIdentity, Incarnation, Instance, Keepsake, Kept, Original,
-    VcpuSample,
+    Definition, DomainSample, Host, HostError, HostIdentity, Incarnation, Instance, Keepsake, Kept, Original,
+    PinError, VcpuSample,
 };
 
 fn cpus(list: &str) -> OsCpuSet {
