@@ -5,7 +5,8 @@
 //! alone on a host of which no domain can carry anything). Then they are carried
 //! out in plan order, one call a pin. Just before its pin a vCPU's affinity is read once more: what someone else has set
 //! meanwhile stays. A pin that fails costs itself alone, unless the failure says that no other can succeed: then the rest
-//! is left undone.
+//! is left undone. One that fails may be in force all the same (libvirt fails too where it cannot write down what it has
+//! done), so the vCPU is looked at once more: what has come about is ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,8 +84,8 @@ pub fn apply(
         })
         .collect();
     if let Err(error) = ledger.intend(pins.iter().map(|(key, action)| (key, &action.cpus))) {
-        for (key, action) in &pins {
-            ledger.retract(key, &action.cpus);
+        for (key, _) in &pins {
+            ledger.withdraw(key);
         }
         applied.unrecorded = Some(error);
         applied.untried = pins.len();
@@ -108,14 +109,11 @@ pub fn apply(
             Outcome::Pinned => applied.pinned.push(Pinned { key, action }),
             Outcome::Had => ledger.confirm(&key, &action.cpus),
             Outcome::Taken(found) => {
-                ledger.retract(&key, &action.cpus);
+                ledger.withdraw(&key);
                 applied.taken.push(Taken { key, action, found });
             }
             Outcome::Failed(error) => {
-                // Without an answer it may come about yet.
-                if !matches!(error, PinError::Host(_)) {
-                    ledger.retract(&key, &action.cpus);
-                }
+                ledger.withdraw(&key);
                 let hopeless = matches!(error, PinError::Host(_) | PinError::Forbidden { .. });
                 applied.failed.push(Failed { key, action, error });
                 if hopeless {
@@ -124,8 +122,8 @@ pub fn apply(
             }
         }
     }
-    for (key, action) in pins {
-        ledger.retract(&key, &action.cpus);
+    for (key, _) in pins {
+        ledger.withdraw(&key);
         applied.untried += 1;
     }
     applied.unrecorded = ledger.write().err();
@@ -169,7 +167,30 @@ fn attempt(
             ledger.confirm(key, &action.cpus);
             Outcome::Pinned
         }
-        Err(error) => Outcome::Failed(error),
+        Err(error) => {
+            // Without an answer it may come about yet.
+            if !matches!(error, PinError::Host(_)) {
+                see_whether_it_came_about(host, ledger, key, (&found, &action.cpus));
+            }
+            Outcome::Failed(error)
+        }
+    }
+}
+
+/// Looks at a vCPU whose pin the host says has failed. What cannot be looked at stays in question.
+fn see_whether_it_came_about(
+    host: &mut dyn Host,
+    ledger: &mut Ledger,
+    key: &VcpuKey,
+    (before, asked): (&OsCpuSet, &OsCpuSet),
+) {
+    match host.affinity(key) {
+        // The kernel may have left out what is offline by now.
+        Ok(now) if now != *before && now.as_ref().is_subset(asked.as_ref()) && ledger.is_ours(key, &now) => {
+            ledger.confirm(key, &now);
+        }
+        Ok(_) | Err(PinError::Gone) => ledger.retract(key, asked),
+        Err(_) => {}
     }
 }
 

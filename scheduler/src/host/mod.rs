@@ -256,13 +256,6 @@ pub enum HostError {
     Stopped,
 }
 
-impl PinError {
-    /// Whether the same may come about when it is tried again soon, the connection standing.
-    pub fn passes(&self) -> bool {
-        matches!(self, Self::Gone | Self::Busy { .. })
-    }
-}
-
 /// Why a vCPU could not be pinned.
 #[derive(Debug, Error)]
 pub enum PinError {

@@ -106,12 +106,11 @@ impl Collector {
         tracked.is_some_and(|tracked| tracked.aside.refused(tick))
     }
 
-    /// Takes note that this vCPU was busy: if that goes on, it is not movable for a while.
-    pub fn busy(&mut self, vcpu: &VcpuKey) {
+    /// Takes note that this vCPU was busy: if that goes on, it is not movable for a while. Says whether that begins now.
+    pub fn busy(&mut self, vcpu: &VcpuKey) -> bool {
         let tick = self.tick;
-        if let Some(tracked) = self.tracked(vcpu) {
-            tracked.aside.busy(tick);
-        }
+        let tracked = self.tracked(vcpu);
+        tracked.is_some_and(|tracked| tracked.aside.busy(tick))
     }
 
     /// Takes note that the host accepted a pin of this vCPU: earlier failures are forgotten.

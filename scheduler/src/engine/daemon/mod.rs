@@ -205,8 +205,8 @@ impl Daemon {
         let accepted = &decision.verdict.accepted;
         let applied = apply(host, ledger, &decision.collected, accepted);
         self.totals.pins += applied.pinned.len() as u64;
-        let refused = engine.learn(&applied);
-        self.account(applied, all, &refused)?;
+        let set_aside = engine.learn(&applied);
+        self.account(applied, all, &set_aside)?;
         Ok(Tick::Done)
     }
 
@@ -248,12 +248,12 @@ impl Daemon {
         other_interval
     }
 
-    /// Says what became of the pins. Of those that the host refuses, only `refused` are news.
+    /// Says what became of the pins. Of those that fail, only those that are `set_aside` for it are news.
     fn account(
         &mut self,
         applied: Applied,
         all: usize,
-        refused: &BTreeSet<VcpuKey>,
+        set_aside: &BTreeSet<VcpuKey>,
     ) -> Result<(), DaemonError> {
         report::pinned(&applied.pinned);
         report::taken(&applied.taken);
@@ -288,7 +288,7 @@ impl Daemon {
                     last = Some(PinError::Host(error));
                 }
                 error => {
-                    report::failed_pin(&failure.action, &error, refused.contains(&failure.key));
+                    report::failed_pin(&failure.action, &error, set_aside.contains(&failure.key));
                     last = Some(error);
                 }
             }

@@ -113,8 +113,8 @@ pub(super) fn decision(decision: &Decision<'_>, is_only_one: bool) {
     }
 }
 
-/// A busy domain's turn comes again in the next tick; a refused pin is not tried again for a while, so it is said, the first
-/// time in a row.
+/// What failed once may come about in the next tick; what goes on failing is not tried again for a while, which is said, the
+/// first time in a row.
 pub(super) fn failed_pin(action: &NamedAction, error: &PinError, is_news: bool) {
     let NamedAction {
         domain, vcpu, cpus, ..

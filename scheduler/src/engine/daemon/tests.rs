@@ -14,8 +14,8 @@ use super::*;
 use crate::engine::stop::Stopper;
 use crate::engine::terms::Terms;
 use crate::host::{
-    Definition, DomainKey, DomainSample, DomainUuid, HostIdentity, Instance, Keepsake, Sample, VcpuKey,
-    VcpuSample,
+    Definition, DomainKey, DomainSample, DomainUuid, HostIdentity, Incarnation, Instance, Keepsake, Sample,
+    VcpuKey, VcpuSample,
 };
 
 const SETTINGS: Settings = Settings {
@@ -34,6 +34,8 @@ enum Step {
 struct Scripted {
     steps: VecDeque<Step>,
     pin: fn() -> Result<(), PinError>,
+    /// Whether a pin takes effect also where the host says that it failed.
+    fails_afterwards: bool,
     pins: Vec<(u32, OsCpuSet)>,
     /// Tick and number of each pin that was asked for.
     asked: Vec<(u64, u32)>,
@@ -48,6 +50,7 @@ impl Scripted {
         Self {
             steps: steps.into_iter().collect(),
             pin: || Ok(()),
+            fails_afterwards: false,
             pins: Vec::new(),
             asked: Vec::new(),
             topology: Arc::new(Topology::uniform(1, 1, 2, 1).expect("valid")),
@@ -95,7 +98,7 @@ impl Host for Scripted {
             instance: Instance(1),
             name: "vm".into(),
             definition: Arc::clone(&self.definition),
-            incarnation: None,
+            incarnation: Some(Incarnation("run".into())),
             keepsake: None,
             vcpus: vec![vcpu(0), vcpu(1)],
         };
@@ -111,9 +114,11 @@ impl Host for Scripted {
     fn pin(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
         // The first sample, at one second, is the baseline.
         self.asked.push((self.seconds - 1, vcpu.number));
-        (self.pin)()?;
-        self.pins.push((vcpu.number, cpus.clone()));
-        Ok(())
+        let outcome = (self.pin)();
+        if outcome.is_ok() || self.fails_afterwards {
+            self.pins.push((vcpu.number, cpus.clone()));
+        }
+        outcome
     }
 
     fn affinity(&mut self, vcpu: &VcpuKey) -> Result<OsCpuSet, PinError> {
@@ -151,6 +156,7 @@ impl Decide for Pinner {
 
 struct Trial {
     host: Scripted,
+    ledger: Ledger,
     stop: Stop,
     panics: &'static [u64],
     seen: Arc<Mutex<Vec<(u64, bool)>>>,
@@ -164,6 +170,7 @@ impl Trial {
         let (stopper, stop) = Stop::new();
         Self {
             host: Scripted::new(steps, stopper),
+            ledger: Ledger::unkept(),
             stop,
             panics: &[],
             seen: Arc::default(),
@@ -198,7 +205,7 @@ impl Trial {
         run(
             &mut self.host,
             &mut engine,
-            &mut Ledger::unkept(),
+            &mut self.ledger,
             settings,
             &mut around,
         )
@@ -318,6 +325,26 @@ fn a_vcpu_whose_pin_is_refused_is_left_alone_for_a_while() {
         trial.host.asked,
         [(1, 0), (2, 1), (10, 0), (11, 1), (27, 0), (28, 1)]
     );
+}
+
+/// libvirt says so where it cannot write down what it has done.
+#[test]
+fn a_pin_that_failed_and_is_in_force_all_the_same_is_ours() {
+    let mut trial = Trial::new(samples(6));
+    trial.host.pin = || Err(PinError::Refused { source: "no".into() });
+    trial.host.fails_afterwards = true;
+    trial.run(SETTINGS).expect("stopped");
+    let pinned: Vec<u32> = trial.host.pins.iter().map(|pin| pin.0).collect();
+    assert_eq!(pinned, [0, 1], "each is set aside after its first refusal");
+    for number in pinned {
+        let vcpu = VcpuKey {
+            domain: DomainUuid([1; 16]),
+            instance: Instance(1),
+            number,
+        };
+        assert!(!trial.ledger.holds(&vcpu), "nobody else has pinned it");
+        assert_eq!(trial.ledger.original(&vcpu), Some(OsCpuSet::first(2)));
+    }
 }
 
 #[test]

@@ -257,12 +257,14 @@ impl Custody {
         self.intended = None;
     }
 
-    /// It was not pinned to this, and will not be.
+    /// What was intended is not asked for after all. It may have been earlier, and that may come about yet.
+    pub fn withdraw(&mut self) {
+        self.intended = None;
+    }
+
+    /// This was asked for, and will not come about.
     pub fn retract(&mut self, cpus: &OsCpuSet) {
-        // What was only intended may have been asked for earlier, and that may come about yet.
-        if self.intended.take().is_none() {
-            self.asked.retain(|asked| asked != cpus);
-        }
+        self.asked.retain(|asked| asked != cpus);
     }
 
     /// The affinity to give back, as far as its CPUs are online; all that is inherited where none of them is.

@@ -1,7 +1,8 @@
 //! What a running domain carries of ours, and whether it takes what it is to carry.
 //!
 //! Asking a domain to carry something costs a call that has libvirt write the domain's status, so it is asked once for each
-//! change, and a domain that refuses is not asked for the same again. Where an answer is lost, either may hold.
+//! change, and one that did not take it is asked again only when one of its vCPUs is to be pinned. Where an answer is lost,
+//! either may hold.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,10 +31,9 @@ pub(super) struct Luggage {
 enum Takes {
     /// It did, or was not asked.
     It,
-    /// It was busy: it is asked again when one of its vCPUs is to be pinned, and not before, since asking may take long.
+    /// It did not: it is asked again when one of its vCPUs is to be pinned, and not before, since asking a busy domain may
+    /// take long.
     ItLater,
-    /// Not this, and it is not asked again.
-    NotThis,
     /// Nothing at all: no domain of its host can carry anything.
     Nothing,
 }
@@ -89,7 +89,7 @@ impl Luggage {
 
     /// Whether it may have to carry something else than it does, and may take it.
     pub(super) fn may_take(&self) -> bool {
-        self.stale && matches!(self.takes, Takes::It | Takes::ItLater)
+        self.stale && self.takes != Takes::Nothing
     }
 
     /// Whether no domain of its host can carry anything.
@@ -128,9 +128,8 @@ impl Luggage {
     /// It does not take what it is to carry.
     pub(super) fn does_not_carry(&mut self, why: &PinError) {
         self.takes = match why {
-            passing if passing.passes() => Takes::ItLater,
             PinError::Unsupported { .. } => Takes::Nothing,
-            _ => Takes::NotThis,
+            _ => Takes::ItLater,
         };
     }
 

@@ -7,7 +7,7 @@
 //! ```text
 //! observe(sample)             whose are the affinities?       before each decision
 //! intend(pins), keep(host)    recorded, in both places        before the first pin of a tick
-//! confirm / retract           what became of each             after each pin
+//! confirm, retract, withdraw  what became of each             after each pin
 //! ```
 //!
 //! **Runs.** What is recorded belongs to one run of a domain. It is found again, after a crash or a new connection, by what
@@ -235,6 +235,11 @@ impl Ledger {
     /// Takes note that a vCPU was pinned.
     pub fn confirm(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) {
         self.change(vcpu, |custody| custody.confirm(cpus));
+    }
+
+    /// Takes note that what was intended for a vCPU is not asked of the host after all.
+    pub fn withdraw(&mut self, vcpu: &VcpuKey) {
+        self.change(vcpu, Custody::withdraw);
     }
 
     /// Takes note that a vCPU was not pinned, and will not be by what was asked.

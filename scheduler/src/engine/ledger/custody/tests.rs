@@ -8,7 +8,7 @@ fn cpus(list: &str) -> OsCpuSet {
 
 /// Tells a story about a vCPU on CPUs 0 to 3, which begins with the affinity `first`.
 ///
-/// Steps: `intend C`, `ask`, `confirm C`, `retract C`, `online C` (these are online from now on), `release`, and `see C`, to which
+/// Steps: `intend C`, `ask`, `confirm C`, `withdraw`, `retract C`, `online C` (these are online from now on), `release`, and `see C`, to which
 /// the finding is added. In the end the affinity that would be given back is told.
 #[track_caller]
 fn check(first: &str, steps: &str, expect: &str) {
@@ -53,6 +53,7 @@ fn check_with(
             "intend" => custody.intend(&cpus(list)),
             "ask" => custody.ask(),
             "confirm" => custody.confirm(&cpus(list)),
+            "withdraw" => custody.withdraw(),
             "retract" => custody.retract(&cpus(list)),
             "online" => online = cpus(list),
             "release" => told.push(format!("release {}", custody.release())),
