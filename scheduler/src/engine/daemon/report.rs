@@ -161,10 +161,9 @@ impl Troubles {
     }
 
     /// A restart of libvirt is over in seconds and nobody's emergency; a host that stays away is.
-    pub(super) fn host(&mut self, error: &HostError) {
+    pub(super) fn host(&mut self, error: &HostError, now: Instant) {
         self.lost = matches!(error, HostError::Lost { .. });
         self.failed_samples += 1;
-        let now = Instant::now();
         let (since, is_said) = *self.failing.get_or_insert((now, false));
         if self.failed_samples == 1 {
             warn!("{}; nothing is decided until it can be read again", chain(error));
@@ -312,7 +311,7 @@ mod tests {
         };
         let mut waits = Vec::new();
         for _ in 0..9 {
-            troubles.host(&lost);
+            troubles.host(&lost, Instant::now());
             waits.extend(troubles.backoff().map(|wait| wait.as_secs_f32()));
         }
         let longest = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0];

@@ -11,7 +11,7 @@ use vcpu_policy_api::snapshot::{Snapshot, Vcpu};
 use vcpu_policy_api::topology::Topology;
 
 use super::*;
-use crate::engine::stop::Stopper;
+use crate::engine::stop::{Stop, Stopper};
 use crate::engine::terms::Terms;
 use crate::host::{
     Definition, DomainKey, DomainSample, DomainUuid, HostIdentity, Incarnation, Instance, Keepsake, Sample,
@@ -28,6 +28,8 @@ const SETTINGS: Settings = Settings {
 enum Step {
     Sample,
     Lost,
+    /// Someone else pins the second vCPU to CPU 0, and then it is a sample.
+    OtherHand,
 }
 
 /// One guest with two vCPUs on CPU 0; requests the stop when the script is at its end.
@@ -37,6 +39,8 @@ struct Scripted {
     /// Whether a pin takes effect also where the host says that it failed.
     fails_afterwards: bool,
     pins: Vec<(u32, OsCpuSet)>,
+    /// What the guest was to carry, one after the other.
+    kept: Arc<Mutex<Vec<Option<Keepsake>>>>,
     /// Tick and number of each pin that was asked for.
     asked: Vec<(u64, u32)>,
     topology: Arc<Topology>,
@@ -52,6 +56,7 @@ impl Scripted {
             pin: || Ok(()),
             fails_afterwards: false,
             pins: Vec::new(),
+            kept: Arc::default(),
             asked: Vec::new(),
             topology: Arc::new(Topology::uniform(1, 1, 2, 1).expect("valid")),
             definition: Arc::default(),
@@ -81,6 +86,9 @@ impl Host for Scripted {
                 operation: "reading".to_owned(),
                 source: "broken".into(),
             });
+        }
+        if matches!(step, Step::OtherHand) {
+            self.pins.push((1, OsCpuSet::first(1)));
         }
         let vcpu = |number: u32| {
             let pinned = self.pins.iter().rev().find(|pin| pin.0 == number);
@@ -126,7 +134,8 @@ impl Host for Scripted {
         Ok(pinned.map_or_else(|| OsCpuSet::first(2), |pin| pin.1.clone()))
     }
 
-    fn keep(&mut self, _: &DomainKey, _: Option<&Keepsake>) -> Result<(), PinError> {
+    fn keep(&mut self, _: &DomainKey, keepsake: Option<&Keepsake>) -> Result<(), PinError> {
+        self.kept.lock().expect("not poisoned").push(keepsake.cloned());
         Ok(())
     }
 }
@@ -180,6 +189,15 @@ impl Trial {
     }
 
     fn run(&mut self, settings: Settings) -> Result<Totals, DaemonError> {
+        let stop = self.stop.clone();
+        let mut pace = RealTime {
+            stop: &stop,
+            orders: &crossbeam_channel::never(),
+        };
+        self.run_at(settings, &mut pace)
+    }
+
+    fn run_at(&mut self, settings: Settings, pace: &mut dyn Pace) -> Result<Totals, DaemonError> {
         let (panics, seen) = (self.panics, Arc::clone(&self.seen));
         let make = move || {
             Ok(Box::new(Pinner {
@@ -190,8 +208,7 @@ impl Trial {
         let mut engine = Engine::new(Box::new(make), Terms::default()).expect("made");
         let (proposals, closed) = (&mut self.proposals, self.closed);
         let mut around = Surroundings {
-            stop: &self.stop,
-            orders: &crossbeam_channel::never(),
+            pace,
             proposals: &mut |_| {
                 *proposals += 1;
                 if closed {
@@ -394,4 +411,58 @@ fn once_fails_where_its_pins_fail() {
         })
     ));
     assert!(trial.run(SETTINGS).is_ok(), "the daemon goes on all the same");
+}
+
+/// Has a vCPU released after the third tick, and stops.
+struct Releasing {
+    waits: u32,
+    answer: Option<crossbeam_channel::Receiver<Result<Vec<u32>, ReleaseError>>>,
+}
+
+impl Pace for Releasing {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wait(&mut self, _: Instant) -> Waited {
+        self.waits += 1;
+        if self.waits < 3 {
+            return Waited::Moment;
+        }
+        if let Some(answer) = &self.answer {
+            assert_eq!(answer.try_recv(), Ok(Ok(vec![1])));
+            return Waited::Stop;
+        }
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        self.answer = Some(answer);
+        let asked = Release {
+            domain: "vm".to_owned(),
+            vcpu: Some(1),
+        };
+        Waited::Order(Order::Release(asked, sender))
+    }
+}
+
+/// Whoever is told so may kill the daemon at once.
+#[test]
+fn that_a_vcpu_is_released_is_on_record_before_it_is_said() {
+    let mut trial = Trial::new(samples(2).chain([Step::OtherHand]).chain(samples(1)));
+    let pace = &mut Releasing {
+        waits: 0,
+        answer: None,
+    };
+    trial.run_at(SETTINGS, pace).expect("stopped");
+    let hands_off: Vec<Vec<u32>> = trial
+        .host
+        .kept
+        .lock()
+        .expect("not poisoned")
+        .iter()
+        .flatten()
+        .map(|keepsake| {
+            let held = keepsake.vcpus.iter().filter(|(_, kept)| kept.hands_off);
+            held.map(|(&number, _)| number).collect()
+        })
+        .collect();
+    assert_eq!(hands_off, [vec![], vec![1], vec![]]);
 }
