@@ -112,8 +112,9 @@ pub fn apply(
                 ledger.withdraw(&key);
                 applied.taken.push(Taken { key, action, found });
             }
-            Outcome::Failed(error) => {
+            Outcome::Failed { error, lost } => {
                 ledger.withdraw(&key);
+                applied.lost = lost;
                 let hopeless = matches!(error, PinError::Host(_) | PinError::Forbidden { .. });
                 applied.failed.push(Failed { key, action, error });
                 if hopeless {
@@ -136,7 +137,17 @@ enum Outcome {
     /// It has this affinity, from a pin that was asked for earlier.
     Had,
     Taken(OsCpuSet),
-    Failed(PinError),
+    Failed {
+        error: PinError,
+        /// The connection was lost after that.
+        lost: Option<HostError>,
+    },
+}
+
+impl Outcome {
+    fn failed(error: PinError) -> Self {
+        Self::Failed { error, lost: None }
+    }
 }
 
 fn attempt(
@@ -148,11 +159,11 @@ fn attempt(
 ) -> Outcome {
     let domain = key.domain_key();
     if !ledger.is_safe(key) {
-        return Outcome::Failed(unrecorded(&domain, refusals));
+        return Outcome::failed(unrecorded(&domain, refusals));
     }
     let found = match host.affinity(key) {
         Ok(found) => found,
-        Err(error) => return Outcome::Failed(error),
+        Err(error) => return Outcome::failed(error),
     };
     if !ledger.is_ours(key, &found) {
         return Outcome::Taken(found);
@@ -167,13 +178,12 @@ fn attempt(
             ledger.confirm(key, &action.cpus);
             Outcome::Pinned
         }
-        Err(error) => {
-            // Without an answer it may come about yet.
-            if !matches!(error, PinError::Host(_)) {
-                see_whether_it_came_about(host, ledger, key, (&found, &action.cpus));
-            }
-            Outcome::Failed(error)
-        }
+        // Without an answer it may come about yet.
+        Err(error @ PinError::Host(_)) => Outcome::failed(error),
+        Err(error) => Outcome::Failed {
+            error,
+            lost: see_whether_it_came_about(host, ledger, key, (&found, &action.cpus)).err(),
+        },
     }
 }
 
@@ -183,15 +193,17 @@ fn see_whether_it_came_about(
     ledger: &mut Ledger,
     key: &VcpuKey,
     (before, asked): (&OsCpuSet, &OsCpuSet),
-) {
+) -> Result<(), HostError> {
     match host.affinity(key) {
         // The kernel may have left out what is offline by now.
         Ok(now) if now != *before && now.as_ref().is_subset(asked.as_ref()) && ledger.is_ours(key, &now) => {
             ledger.confirm(key, &now);
         }
         Ok(_) | Err(PinError::Gone) => ledger.retract(key, asked),
+        Err(PinError::Host(error)) => return Err(error),
         Err(_) => {}
     }
+    Ok(())
 }
 
 /// Why a vCPU is not pinned whose domain does not carry its original. What is wrong with the domain's metadata the first vCPU

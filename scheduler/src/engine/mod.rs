@@ -115,11 +115,6 @@ impl Engine {
         self.collector.interrupt();
     }
 
-    /// Tells the engine that the connection was lost between two samples: the next one is a baseline again.
-    pub fn lost(&mut self) {
-        self.collector.void_counters();
-    }
-
     /// Learns from what became of the pins of a tick: all that were tried count for the limits, a vCPU that the host does
     /// not let be pinned is left alone for a while, and a lost connection makes the next sample a baseline.
     ///

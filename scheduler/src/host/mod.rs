@@ -158,6 +158,9 @@ pub struct Sample {
     pub domains: Vec<DomainSample>,
     /// Domains that run but could not be read: not gone, though they are not among the others.
     pub unread: Vec<DomainKey>,
+    /// Over which connection it was read. An [`Instance`] tells the runs of a domain apart over one connection only, and
+    /// each has a clock of its own.
+    pub connection: u64,
 }
 
 /// A running domain.

@@ -252,6 +252,11 @@ impl World {
         if let Some(guest) = self.some_guest() {
             let guest = self.guests.remove(guest);
             self.start(u32::from(guest.uuid.0[0]));
+            // While there is no connection its daemon may begin anew too, and its ids with it.
+            let again = self.guests.iter_mut().find(|again| again.uuid == guest.uuid);
+            if let Some(again) = again.filter(|_| !self.connected) {
+                again.instance = guest.instance;
+            }
         }
     }
 

@@ -126,6 +126,7 @@ impl World {
 
     fn reconnect(&mut self) {
         self.connected = true;
+        self.connection += 1;
         self.last = None;
         if !self.dice.one_in(3) {
             let age = u64::from(self.dice.below(3000)) * 1_000_000;
@@ -140,6 +141,12 @@ impl World {
                     self.guests[at].instance = instance;
                     self.forget(at, false);
                 }
+            }
+        }
+        // Without an incarnation and a keepsake nothing tells that it is the same run.
+        for at in 0..self.guests.len() {
+            if !self.is_local && self.guests[at].keepsake.is_none() {
+                self.forget(at, false);
             }
         }
     }
@@ -158,6 +165,7 @@ impl World {
             isolated: self.isolated.set(),
             domains: Vec::new(),
             unread: Vec::new(),
+            connection: self.connection,
         };
         for at in 0..self.guests.len() {
             match self.dice.one_in(self.faults.lie).then(|| self.dice.below(4)) {

@@ -184,6 +184,7 @@ pub(crate) struct World {
     pub(crate) now_ns: u64,
     pub(crate) origin_ns: u64,
     pub(crate) connected: bool,
+    pub(crate) connection: u64,
     pub(crate) count: u32,
     pub(crate) online: Mask,
     pub(crate) isolated: Mask,
@@ -240,6 +241,7 @@ impl World {
             now_ns: 1_000_000_000,
             origin_ns: 0,
             connected: true,
+            connection: 0,
             count,
             online: Mask::first(count),
             isolated,
@@ -566,6 +568,7 @@ impl World {
         self.life = None;
         self.phase = Phase::Tick;
         self.connected = true;
+        self.connection += 1;
         self.last = None;
         self.stale = false;
         self.void();

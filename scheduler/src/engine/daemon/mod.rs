@@ -125,7 +125,7 @@ pub fn run(
                 Waited::Moment => break,
                 Waited::Stop => return Ok(daemon.totals),
                 Waited::Order(Order::Release(asked, answer)) => {
-                    let released = daemon.release(host, engine, ledger, &asked, around.pace.now());
+                    let released = daemon.release(host, ledger, &asked, around.pace.now());
                     // Whoever asked may have gone.
                     let _ = answer.send(released);
                 }
@@ -226,7 +226,6 @@ impl Daemon {
     fn release(
         &mut self,
         host: &mut dyn Host,
-        engine: &mut Engine,
         ledger: &mut Ledger,
         asked: &Release,
         now: Instant,
@@ -244,10 +243,7 @@ impl Daemon {
         for (_, error) in ledger.keep(host, &domains) {
             match error {
                 PinError::Host(HostError::Stopped) => {}
-                PinError::Host(error) => {
-                    engine.lost();
-                    self.troubles.host(&error, now);
-                }
+                PinError::Host(error) => self.troubles.host(&error, now),
                 // It is tried again.
                 _ => {}
             }

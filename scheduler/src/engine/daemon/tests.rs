@@ -116,6 +116,7 @@ impl Host for Scripted {
             isolated: OsCpuSet::new(),
             domains: vec![domain],
             unread: Vec::new(),
+            connection: 0,
         })
     }
 

@@ -8,7 +8,8 @@
 //! - An affinity that is neither the one known to hold nor one asked for is somebody else's. The vCPU is then left alone
 //!   until its original affinity is seen again, or it is released.
 //! - What the kernel does by itself is nobody's decision. A mask whose last CPU goes offline is widened by the kernel, and
-//!   one that is shown with or without its offline CPUs is the same mask.
+//!   one that is shown with or without its offline CPUs is the same mask. So nothing that is left alone is given free while
+//!   no CPU of the mask is online that it was left alone with.
 //! - The original never changes, whatever is seen later.
 
 use vcpu_policy_api::cpuset::OsCpuSet;
@@ -21,7 +22,7 @@ use crate::host::{Kept, Original};
 pub struct Custody {
     /// What it is given back.
     pub original: Original,
-    /// The affinity last known to hold: seen first, or confirmed last.
+    /// The affinity last known to hold: seen first, or confirmed last; of what is left alone, seen last.
     pub expected: OsCpuSet,
     /// Affinities that may come to hold yet: asked for without an answer, or stated once and widened by the kernel.
     pub asked: Vec<OsCpuSet>,
@@ -149,10 +150,20 @@ impl Custody {
 
     /// Judges the affinity that is seen, and remembers it.
     pub fn observe(&mut self, seen: &OsCpuSet, scene: Scene<'_>, manual: ManualPins) -> Finding {
+        let shown = std::mem::replace(&mut self.expected, seen.clone());
         match &mut self.hold {
+            Some(Hold::Manual(_)) if manual == ManualPins::Override => {
+                self.settle(seen, scene.online);
+                Finding::Returned
+            }
+            Some(Hold::Manual(held) | Hold::Initial(held))
+                if is_offline(held, scene.online) && (*seen == shown || is_wide(seen, scene)) =>
+            {
+                Finding::Unchanged
+            }
             Some(Hold::Manual(held)) => {
                 held.clone_from(seen);
-                if manual == ManualPins::Override || same(seen, &self.resolve(scene), scene.online) {
+                if same(seen, &self.resolve(scene), scene.online) {
                     self.settle(seen, scene.online);
                     return Finding::Returned;
                 }
@@ -167,7 +178,10 @@ impl Custody {
                 }
                 Finding::Unchanged
             }
-            None => self.judge(seen, scene, manual),
+            None => {
+                self.expected = shown;
+                self.judge(seen, scene, manual)
+            }
         }
     }
 
@@ -198,6 +212,7 @@ impl Custody {
                 Finding::Overridden
             }
             Mask::Other => {
+                self.expected.clone_from(seen);
                 self.hold = Some(Hold::Manual(seen.clone()));
                 Finding::Taken
             }
@@ -230,7 +245,10 @@ impl Custody {
     pub fn release(&mut self) -> bool {
         match self.hold.take() {
             Some(Hold::Manual(held) | Hold::Initial(held)) => {
-                self.expected = held;
+                // The kernel may have widened it, and find back to it.
+                if held != self.expected {
+                    self.remember(held);
+                }
                 true
             }
             None => false,

@@ -1,8 +1,7 @@
 //! What a running domain carries of ours, and whether it takes what it is to carry.
 //!
 //! Asking a domain to carry something costs a call that has libvirt write the domain's status, so it is asked once for each
-//! change, and one that did not take it is asked again only when one of its vCPUs is to be pinned. Where an answer is lost,
-//! either may hold.
+//! change, and one that did not take it is asked again only when one of its vCPUs is to be pinned.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,8 +18,6 @@ pub(super) struct Luggage {
     shown: Option<Arc<Keepsake>>,
     /// What it carries, as far as is known.
     carried: Option<Keepsake>,
-    /// Whether it was asked to carry nothing any more, and did not answer.
-    may_be_bare: bool,
     /// Whether it may have to carry something else.
     stale: bool,
     takes: Takes,
@@ -46,7 +43,6 @@ impl Luggage {
             shown: domain.keepsake.clone(),
             stale: carried.is_some(),
             carried,
-            may_be_bare: false,
             takes: Takes::It,
         }
     }
@@ -60,18 +56,9 @@ impl Luggage {
         };
         if !same {
             self.shown.clone_from(&domain.keepsake);
-            self.may_be_bare = false;
             self.carried = domain.keepsake.as_deref().cloned();
             self.is_to_change();
         }
-    }
-
-    /// Whether a domain carries what cannot be this: it is another run then.
-    pub(super) fn is_not_of(&self, domain: &DomainSample) -> bool {
-        self.carried.as_ref().is_some_and(|carried| {
-            let seen = domain.keepsake.as_ref();
-            seen.map_or(!self.may_be_bare, |seen| seen.token != carried.token)
-        })
     }
 
     /// What it is to carry may be something else from now on.
@@ -115,14 +102,8 @@ impl Luggage {
     /// It carries this now.
     pub(super) fn carries(&mut self, keepsake: Option<Keepsake>) {
         self.carried = keepsake;
-        self.may_be_bare = false;
         self.stale = false;
         self.takes = Takes::It;
-    }
-
-    /// It was asked to carry this, and whether it does is not known.
-    pub(super) fn may_carry(&mut self, keepsake: Option<&Keepsake>) {
-        self.may_be_bare = keepsake.is_none();
     }
 
     /// It does not take what it is to carry.
@@ -169,9 +150,8 @@ impl Ledger {
                 Err(error) => {
                     debug!(domain = %run.name, "it does not carry its originals: {error}");
                     let lost = matches!(error, PinError::Host(_));
-                    if lost {
-                        run.luggage.may_carry(keepsake.as_ref());
-                    } else {
+                    // Without an answer, what it carries shows over the next connection.
+                    if !lost {
                         run.luggage.does_not_carry(&error);
                     }
                     refusals.push((*key, error));

@@ -121,8 +121,9 @@ impl Ledger {
         let mut observed = Observed::default();
         for domain in &sample.domains {
             let key = domain.key();
-            let run = self.run_of(key, domain);
+            let run = self.run_of(key, domain, sample.connection);
             let scene = run::Surroundings {
+                connection: sample.connection,
                 online: &online,
                 online_before: &online_before,
                 manual: terms.manual_pins,
@@ -149,15 +150,16 @@ impl Ledger {
     }
 
     /// The run that a sample shows, which may be another one than was known by its key.
-    fn run_of(&mut self, key: DomainKey, domain: &DomainSample) -> &mut Run {
-        if self.runs.get(&key).is_some_and(|run| run.is_other_than(domain)) {
+    fn run_of(&mut self, key: DomainKey, domain: &DomainSample, connection: u64) -> &mut Run {
+        let known = self.runs.get(&key);
+        if known.is_some_and(|run| run.is_other_than(domain, connection)) {
             self.part_with(key);
         }
         match self.runs.entry(key) {
             btree_map::Entry::Occupied(known) => known.into_mut(),
             btree_map::Entry::Vacant(unknown) => {
                 let is_of = |entry: &Entry| entry.domain == key.uuid && Run::is_of(domain, entry);
-                unknown.insert(Run::meet(domain, self.ended.take(is_of)))
+                unknown.insert(Run::meet(domain, connection, self.ended.take(is_of)))
             }
         }
     }

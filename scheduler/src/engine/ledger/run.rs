@@ -21,6 +21,8 @@ pub(super) struct Run {
     uuid: DomainUuid,
     pub(super) name: Arc<str>,
     pub(super) incarnation: Option<Incarnation>,
+    /// Over which it was seen last.
+    connection: u64,
     /// Given when something is first recorded.
     token: Option<Token>,
     definition: Arc<Definition>,
@@ -46,6 +48,7 @@ struct Tracked {
 /// What a sample is judged by.
 #[derive(Clone, Copy)]
 pub(super) struct Surroundings<'a> {
+    pub(super) connection: u64,
     pub(super) online: &'a OsCpuSet,
     pub(super) online_before: &'a OsCpuSet,
     pub(super) manual: ManualPins,
@@ -72,7 +75,7 @@ impl Run {
     }
 
     /// A run that is seen for the first time; `records` are what the journal has of it.
-    pub(super) fn meet(domain: &DomainSample, records: Vec<Entry>) -> Self {
+    pub(super) fn meet(domain: &DomainSample, connection: u64, records: Vec<Entry>) -> Self {
         let carried = domain.keepsake.as_deref();
         let token = carried
             .map(|keepsake| keepsake.token.clone())
@@ -103,6 +106,7 @@ impl Run {
             uuid: domain.uuid,
             name: Arc::clone(&domain.name),
             incarnation: domain.incarnation.clone(),
+            connection,
             token,
             definition: Arc::clone(&domain.definition),
             vcpus,
@@ -113,11 +117,16 @@ impl Run {
 
     /// Whether a domain that is seen with this key is another run all the same: ids may begin anew with a connection.
     ///
-    /// Where the host tells no incarnation, the token does: a domain that does not carry it any more is not the one that did.
-    pub(super) fn is_other_than(&self, domain: &DomainSample) -> bool {
+    /// Where the host tells no incarnation, only the token does, over another connection: a domain that does not carry ours is
+    /// not known. What of the same run is forgotten by that was never pinned, or is given back.
+    pub(super) fn is_other_than(&self, domain: &DomainSample, connection: u64) -> bool {
         match (&self.incarnation, &domain.incarnation) {
             (Some(known), Some(seen)) => known != seen,
-            _ => self.luggage.is_not_of(domain),
+            _ if self.connection == connection => false,
+            _ => match (&self.token, &domain.keepsake) {
+                (Some(known), Some(carried)) => carried.token != *known,
+                _ => true,
+            },
         }
     }
 
@@ -135,6 +144,7 @@ impl Run {
         if !Arc::ptr_eq(&self.name, &domain.name) {
             self.name = Arc::clone(&domain.name);
         }
+        self.connection = scene.connection;
         if self.incarnation.is_none() {
             self.incarnation.clone_from(&domain.incarnation);
         }

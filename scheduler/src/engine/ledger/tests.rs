@@ -65,6 +65,7 @@ fn sample(domains: Vec<DomainSample>) -> Sample {
         isolated: OsCpuSet::new(),
         domains,
         unread: Vec::new(),
+        connection: 0,
     }
 }
 
@@ -425,29 +426,6 @@ fn who_never_writes_does_not_remember_runs_that_ended() {
         }
     }
     assert_eq!((ledger.unwritten.len(), ledger.ended.len()), (1, 0));
-}
-
-/// It was released, and is to carry nothing any more; whether it does, is not answered. Then it carries nothing.
-#[test]
-fn a_run_without_an_incarnation_that_may_have_parted_with_its_keepsake_is_the_same_run() {
-    let mut ledger = Ledger::unkept();
-    let before = domain("a", 1, "", &["0-3"]);
-    observe(&mut ledger, &[&before]);
-    let held = domain("a", 1, "", &["1"]);
-    observe(&mut ledger, &[&held]);
-    let stale = ledger.stale();
-    assert!(
-        ledger
-            .keep(&mut Stubborn::who_answers(|| Ok(())), &stale)
-            .is_empty()
-    );
-    assert_eq!(ledger.release(held.uuid, None).len(), 1);
-    let stale = ledger.stale();
-    let mut lost = Stubborn::who_answers(|| Err(PinError::Host(HostError::Stopped)));
-    assert_eq!(ledger.keep(&mut lost, &stale).len(), 1);
-    observe(&mut ledger, &[&held]);
-    let original = ledger.custody(&vcpu(&held, 0)).map(|custody| &custody.original);
-    assert_eq!(original, Some(&Original::Inherit));
 }
 
 /// Ids repeat: what is ours in one run is somebody else's in another one of the same id.

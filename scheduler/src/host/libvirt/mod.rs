@@ -38,6 +38,7 @@ mod tests;
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::{debug, info};
 use uuid::Uuid;
@@ -74,6 +75,8 @@ pub enum Access {
 /// A host reached through libvirt.
 pub struct LibvirtHost {
     connection: Connection,
+    /// Among all connections of this process.
+    number: u64,
     uri: String,
     counters: Counters,
     map: Option<CpuMap>,
@@ -82,6 +85,9 @@ pub struct LibvirtHost {
     uuid: Option<Uuid>,
     guests: Guests,
 }
+
+/// How many connections there were.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// What is done with one domain, as errors name it.
 const PIN: &str = "pin a vCPU on";
@@ -115,6 +121,7 @@ impl LibvirtHost {
             isolated: isolated_at(&uri),
             uuid: identity::host_uuid(&uri, &capabilities),
             connection,
+            number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             uri,
             map,
             topology,
@@ -281,6 +288,7 @@ impl Host for LibvirtHost {
             isolated: self.isolated.clone(),
             domains,
             unread: self.guests.unread(),
+            connection: self.number,
         })
     }
 

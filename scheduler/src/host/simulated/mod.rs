@@ -305,6 +305,7 @@ impl Host for SimulatedHost {
                 .map(|guest| guest.sample(counters_read_at_ns))
                 .collect(),
             unread: Vec::new(),
+            connection: 0,
         })
     }
 

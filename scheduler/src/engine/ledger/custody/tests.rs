@@ -213,6 +213,41 @@ fn the_kernel_is_not_another_hand() {
     );
 }
 
+/// Someone has pinned it to a CPU that goes offline then: that the kernel lets it run anywhere gives nothing free.
+#[test]
+fn what_the_kernel_widens_is_left_alone_as_before() {
+    let widened = "see 2, online 0-1,3, see 0-1,3, ";
+    check(
+        "0-3",
+        &format!("{widened}see 0-1,3, online 0-3, see 2"),
+        "2 Taken; 0-1,3 Unchanged; 0-1,3 Unchanged; 2 Unchanged; gives back 0-3, held",
+    );
+    // Of this nobody can say that it is not the original.
+    check(
+        "0-3",
+        &format!("{widened}online 0-3, see 0-3"),
+        "2 Taken; 0-1,3 Unchanged; 0-3 Returned; gives back 0-3",
+    );
+    check(
+        "0-3",
+        &format!("{widened}see 1, online 0-3, see 1, see 0-3"),
+        "2 Taken; 0-1,3 Unchanged; 1 Unchanged; 1 Unchanged; 0-3 Returned; gives back 0-3",
+    );
+    check(
+        "0-3",
+        &format!("{widened}release, see 0-1,3, online 0-3, see 2"),
+        "2 Taken; 0-1,3 Unchanged; release true; 0-1,3 Unchanged; 2 Confirmed; gives back 0-3",
+    );
+    let respected = (ManualPins::Respect, InitialPins::Respect);
+    check_with(
+        respected,
+        "0-3",
+        "2",
+        "online 0-1,3, see 0-1,3, online 0-3, see 2",
+        "0-1,3 Unchanged; 2 Unchanged; gives back 2, held",
+    );
+}
+
 #[test]
 fn what_is_given_back_can_be_run_on() {
     check(

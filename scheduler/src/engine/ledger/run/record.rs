@@ -1,6 +1,6 @@
 //! What the journal is to say of a run.
 
-use super::{NewToken, Run, Tracked};
+use super::{Custody, NewToken, Run, Tracked};
 use crate::engine::journal::{Entry, Line, Subject};
 use crate::host::{DomainSample, DomainUuid, Token};
 
@@ -12,8 +12,11 @@ impl Run {
         Some(Entry::new((self.uuid, &self.name), token, run, number, custody))
     }
 
-    /// What the journal is to be told of a vCPU, if anything.
+    /// What the journal is to be told of a vCPU, if anything. What is known only by what the domain carries it has no say in.
     pub(in super::super) fn line(&mut self, number: u32, new_token: &mut NewToken) -> Option<Line> {
+        if self.custody(number).is_some_and(Custody::is_unseen) {
+            return None;
+        }
         if self.is_on_record(number) {
             self.ensure_token(new_token);
             self.vcpus.get_mut(&number)?.journalled = true;
@@ -27,7 +30,7 @@ impl Run {
     /// The journal was told of a vCPU.
     pub(in super::super) fn told(&mut self, number: u32) {
         if let Some(tracked) = self.vcpus.get_mut(&number) {
-            tracked.journalled = tracked.custody.is_on_record();
+            tracked.journalled = tracked.custody.is_on_record() && !tracked.custody.is_unseen();
         }
     }
 
