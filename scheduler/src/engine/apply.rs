@@ -199,7 +199,7 @@ fn see_whether_it_came_about(
         Ok(now) if now != *before && now.as_ref().is_subset(asked.as_ref()) && ledger.is_ours(key, &now) => {
             ledger.confirm(key, &now);
         }
-        Ok(_) | Err(PinError::Gone) => ledger.retract(key, asked),
+        Ok(_) => ledger.retract(key, asked),
         Err(PinError::Host(error)) => return Err(error),
         Err(_) => {}
     }

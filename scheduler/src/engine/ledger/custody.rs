@@ -71,6 +71,13 @@ pub enum Finding {
     Returned,
 }
 
+impl Finding {
+    /// Whether it is somebody else's doing.
+    pub fn is_decision(&self) -> bool {
+        matches!(self, Self::Taken | Self::Overridden | Self::Returned)
+    }
+}
+
 /// An affinity that is seen, among those that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mask {
@@ -239,6 +246,15 @@ impl Custody {
     /// Whether this affinity is one that was found, set or asked for, or that the kernel made of one: nobody else's.
     pub fn is_ours(&self, seen: &OsCpuSet, scene: Scene<'_>) -> bool {
         self.hold.is_none() && (self.is_unseen() || self.recognise(seen, scene) != Mask::Other)
+    }
+
+    /// Whether this is an affinity that it is known to have, or to have been asked to have, left alone or not.
+    pub fn is_known(&self, seen: &OsCpuSet, scene: Scene<'_>) -> bool {
+        match &self.hold {
+            _ if self.is_unseen() => true,
+            Some(Hold::Manual(held) | Hold::Initial(held)) => same(seen, held, scene.online),
+            None => self.is_ours(seen, scene),
+        }
     }
 
     /// Ends the hold on it: it may be moved from where it is. Whether there was one.

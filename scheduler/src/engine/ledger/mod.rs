@@ -15,8 +15,10 @@
 //! gets nothing of what a former run had. A run that comes back under another incarnation but with its token (after a managed
 //! save, or from another host) has the affinities it left with.
 //!
-//! **Absence.** A vCPU that a sample does not show may only not have been read, so it is forgotten after a few samples; the
-//! record of a run that ended is kept for a while, in case it comes back.
+//! **Absence.** A vCPU that a sample does not show may only not have been read, so it counts as unplugged after a few samples.
+//! libvirt keeps what was set for it, also by us, and sets that again when it is plugged in: so its record is kept. If it comes
+//! back with another affinity than the one known, it is a new one. The record of a run that ended is kept for a while, in
+//! case it comes back.
 
 mod custody;
 mod ended;
@@ -121,6 +123,11 @@ impl Ledger {
         let mut observed = Observed::default();
         for domain in &sample.domains {
             let key = domain.key();
+            let (name, uuid, definition) = (&domain.name, domain.uuid, &domain.definition);
+            let is_managed = || {
+                let standing = terms.constraints.of_domain(name, uuid, definition);
+                standing.management().is_managed()
+            };
             let run = self.run_of(key, domain, sample.connection);
             let scene = run::Surroundings {
                 connection: sample.connection,
@@ -128,6 +135,7 @@ impl Ledger {
                 online_before: &online_before,
                 manual: terms.manual_pins,
                 initial: terms.initial_pins,
+                is_managed: &is_managed,
             };
             for change in run.observe(domain, scene) {
                 let vcpu = key.vcpu(change.number);

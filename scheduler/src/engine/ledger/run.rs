@@ -53,6 +53,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) online_before: &'a OsCpuSet,
     pub(super) manual: ManualPins,
     pub(super) initial: InitialPins,
+    /// Whether the domain may be moved. Asked only where something has changed.
+    pub(super) is_managed: &'a dyn Fn() -> bool,
 }
 
 /// What a sample changed about one vCPU.
@@ -136,9 +138,8 @@ impl Run {
             .superseded
             .drain(..)
             .map(|subject| Change {
-                number: subject.vcpu,
-                forgotten: Some(subject),
-                ..Change::default()
+                forgotten: Some(subject.clone()),
+                ..Change::of(subject.vcpu)
             })
             .collect();
         if !Arc::ptr_eq(&self.name, &domain.name) {
@@ -171,10 +172,20 @@ impl Run {
             online_before: surroundings.online_before,
             inherited: inherited.unwrap_or(surroundings.online),
         };
-        let tracked = self.vcpus.entry(number).or_insert_with(|| Tracked {
+        let first_seen = || Tracked {
             known: true,
             ..Tracked::not_yet_seen(Custody::first_seen(seen, scene, surroundings.initial))
-        });
+        };
+        let tracked = self.vcpus.entry(number).or_insert_with(first_seen);
+        if tracked.is_unplugged() && !tracked.custody.is_known(seen, scene) {
+            *tracked = Tracked {
+                journalled: tracked.journalled,
+                seen: true,
+                ..first_seen()
+            };
+            self.luggage.is_to_change();
+            return Some(Change::of(number));
+        }
         tracked.custody.meet(seen);
         let adopted = !std::mem::replace(&mut tracked.known, true);
         tracked.seen = true;
@@ -186,41 +197,44 @@ impl Run {
         let expected = custody.expected.clone();
         let kept = custody.kept();
         let finding = custody.observe(seen, scene, surroundings.manual);
+        let is_news = finding != Finding::Unchanged;
+        if is_news && kept.is_none() && !adopted && !(surroundings.is_managed)() {
+            // Whoever sets its affinity is nobody's concern here: what it has when it is to be managed counts as found.
+            if finding.is_decision() {
+                *custody = Custody::first_seen(seen, scene, surroundings.initial);
+            }
+            return None;
+        }
         if adopted || kept != custody.kept() {
             self.luggage.is_to_change();
         }
-        let said = finding != Finding::Unchanged;
-        (said || adopted).then(|| Change {
+        (is_news || adopted).then(|| Change {
             number,
-            finding: said.then(|| (finding, expected, seen.clone())),
+            finding: is_news.then(|| (finding, expected, seen.clone())),
             adopted,
-            forgotten: None,
+            ..Change::of(number)
         })
     }
 
-    /// Counts for how long vCPUs are not there, and forgets those that are gone.
+    /// Counts for how long vCPUs are not there, and forgets those that are gone and of which there is no record.
     fn miss_the_absent(&mut self, changes: &mut Vec<Change>) {
         let (uuid, token) = (self.uuid, &self.token);
-        let mut lost_one = false;
         self.vcpus.retain(|&number, tracked| {
             if std::mem::take(&mut tracked.seen) {
                 return true;
             }
-            tracked.missing += 1;
-            let gone = tracked.missing >= SAMPLES_MISSING;
-            if gone && (tracked.journalled || tracked.custody.is_on_record()) {
-                lost_one = true;
+            tracked.missing = tracked.missing.saturating_add(1);
+            if !tracked.is_unplugged() || tracked.custody.is_on_record() {
+                return true;
+            }
+            if tracked.journalled {
                 changes.push(Change {
-                    number,
                     forgotten: token.as_ref().map(|token| subject(uuid, token, number)),
-                    ..Change::default()
+                    ..Change::of(number)
                 });
             }
-            !gone
+            false
         });
-        if lost_one {
-            self.luggage.is_to_change();
-        }
     }
 
     pub(super) fn custody(&self, number: u32) -> Option<&Custody> {
@@ -314,7 +328,22 @@ impl Run {
     }
 }
 
+impl Change {
+    /// Nothing but that what the journal says of it may be another thing now.
+    fn of(number: u32) -> Self {
+        Self {
+            number,
+            ..Self::default()
+        }
+    }
+}
+
 impl Tracked {
+    /// Whether it was not there for so long that it is not only unread.
+    fn is_unplugged(&self) -> bool {
+        self.missing >= SAMPLES_MISSING
+    }
+
     fn not_yet_seen(custody: Custody) -> Self {
         Self {
             custody,

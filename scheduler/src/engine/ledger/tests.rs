@@ -1,5 +1,6 @@
 //! The ledger on samples made by hand: which run a record belongs to, and how long it is kept.
 
+mod excluded;
 mod faults;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -248,20 +249,46 @@ fn the_record_of_a_run_that_ended_is_forgotten_in_the_end() {
     assert_eq!((ledger.records(), journal.ledger().records()), (0, 0));
 }
 
+/// libvirt sets again what was set before, when a vCPU is plugged in that was taken out.
 #[test]
-fn a_vcpu_that_is_missing_once_is_the_same_one_and_later_another_one() {
+fn a_vcpu_that_is_plugged_in_again_is_the_same_one_if_it_has_what_was_set() {
     let journal = Shared::default();
-    let (both, one) = (domain("a", 1, "r", &["2", "0-3"]), domain("a", 1, "r", &[]));
-    let mut ledger = pinned(&journal, &domain("a", 1, "r", &["0-3", "0-3"]));
-    observe(&mut ledger, &[&one]);
-    observe(&mut ledger, &[&both]);
-    assert_eq!(gives_back(&ledger, &both).as_deref(), Some("0-3"));
-    for _ in 0..SAMPLES_MISSING {
-        observe(&mut ledger, &[&one]);
+    let before = domain("a", 1, "r", &["0-3", "0-3"]);
+    let (ours, without) = (domain("a", 1, "r", &["2", "0-3"]), domain("a", 1, "r", &[]));
+    let mut ledger = pinned(&journal, &before);
+    for samples in [1, SAMPLES_MISSING, 2 * SAMPLES_ENDED] {
+        for _ in 0..samples {
+            observe(&mut ledger, &[&without]);
+        }
+        let observed = observe(&mut ledger, &[&ours]);
+        assert_eq!(observed.notices, [], "{samples}");
+        assert_eq!(gives_back(&ledger, &ours).as_deref(), Some("0-3"), "{samples}");
+        assert_eq!(journal.ledger().records(), 1);
     }
-    observe(&mut ledger, &[&both]);
-    assert_eq!(gives_back(&ledger, &both), None);
-    assert_eq!(journal.ledger().records(), 0);
+    // Missing for a moment it is somebody's doing, later another vCPU.
+    for (samples, finding) in [(1, Some(Finding::Taken)), (SAMPLES_MISSING, None)] {
+        let mut ledger = pinned(&Shared::default(), &before);
+        for _ in 0..samples {
+            observe(&mut ledger, &[&without]);
+        }
+        let other = domain("a", 1, "r", &["1", "0-3"]);
+        let observed = observe(&mut ledger, &[&other]);
+        let found = observed.notices.first().map(|notice| notice.finding.clone());
+        assert_eq!(found, finding, "{samples}");
+        assert_eq!(gives_back(&ledger, &other), None);
+    }
+}
+
+#[test]
+fn of_a_vcpu_that_is_plugged_in_anew_nothing_is_recorded() {
+    let journal = Shared::default();
+    let mut ledger = pinned(&journal, &domain("a", 1, "r", &["0-3"]));
+    for _ in 0..SAMPLES_MISSING {
+        observe(&mut ledger, &[&domain("a", 1, "r", &[])]);
+    }
+    assert_eq!(journal.ledger().records(), 1);
+    observe(&mut ledger, &[&domain("a", 1, "r", &["1"])]);
+    assert_eq!((ledger.records(), journal.ledger().records()), (0, 0));
 }
 
 #[test]

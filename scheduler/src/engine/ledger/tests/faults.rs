@@ -179,6 +179,25 @@ fn a_domain_goes_on_carrying_what_of_it_is_not_shown_yet() {
 }
 
 /// Ids may begin anew with a connection; over one of them each is given once.
+/// It came back from a managed save without a vCPU that someone else had pinned.
+#[test]
+fn what_a_domain_carries_of_a_vcpu_waits_until_it_is_plugged_in() {
+    let (mut ledger, _) = ledger();
+    let carrying = |affinities: &[&str]| {
+        let mut carrier = domain(Some("a"), Some("t"), affinities);
+        let mut keepsake = carrier.keepsake.as_deref().expect("carried").clone();
+        keepsake.vcpus.values_mut().for_each(|kept| kept.hands_off = true);
+        carrier.keepsake = Some(Arc::new(keepsake));
+        carrier
+    };
+    for at in 1..=2 * u64::from(SAMPLES_MISSING) {
+        see(&mut ledger, &sample(at, "0-3", vec![carrying(&[])]));
+    }
+    see(&mut ledger, &sample(99, "0-3", vec![carrying(&["2"])]));
+    assert!(ledger.holds(&VCPU));
+    assert_eq!(ledger.original(&VCPU), Some(cpus("0-3")));
+}
+
 /// Released before it was ever shown: what the journal said of that nothing would have taken back.
 #[test]
 fn the_journal_says_nothing_of_what_was_not_seen() {
