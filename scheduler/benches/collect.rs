@@ -53,6 +53,7 @@ fn sample(vcpus: u32) -> Sample {
         isolated: OsCpuSet::first(4),
         domains: (0..vcpus / VCPUS_EACH).map(guest).collect(),
         unread: Vec::new(),
+        connection: 0,
     }
 }
 

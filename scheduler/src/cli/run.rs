@@ -15,7 +15,7 @@ use super::signals::Signals;
 use super::state::{State, read_only_ledger};
 use crate::config::OnExit;
 use crate::engine::Decision;
-use crate::engine::daemon::{self, Settings, Surroundings, chain};
+use crate::engine::daemon::{self, RealTime, Settings, Surroundings, chain};
 use crate::engine::verify::NamedRejection;
 use crate::host::HostError;
 use crate::host::libvirt::Access;
@@ -51,8 +51,10 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
     let state_dir = configuration.effective.state_dir().map(std::path::Path::to_owned);
     let mut proposals = |decision: &Decision<'_>| write_proposal(output, decision);
     let mut around = Surroundings {
-        stop: &signals.stop,
-        orders: &ordered,
+        pace: &mut RealTime {
+            stop: &signals.stop,
+            orders: &ordered,
+        },
         proposals: &mut proposals,
         reload: &mut || configuration.renew(settings, &signals.stop),
     };

@@ -5,7 +5,8 @@
 //! alone on a host of which no domain can carry anything). Then they are carried
 //! out in plan order, one call a pin. Just before its pin a vCPU's affinity is read once more: what someone else has set
 //! meanwhile stays. A pin that fails costs itself alone, unless the failure says that no other can succeed: then the rest
-//! is left undone.
+//! is left undone. One that fails may be in force all the same (libvirt fails too where it cannot write down what it has
+//! done), so the vCPU is looked at once more: what has come about is ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,8 +84,8 @@ pub fn apply(
         })
         .collect();
     if let Err(error) = ledger.intend(pins.iter().map(|(key, action)| (key, &action.cpus))) {
-        for (key, action) in &pins {
-            ledger.retract(key, &action.cpus);
+        for (key, _) in &pins {
+            ledger.withdraw(key);
         }
         applied.unrecorded = Some(error);
         applied.untried = pins.len();
@@ -108,14 +109,12 @@ pub fn apply(
             Outcome::Pinned => applied.pinned.push(Pinned { key, action }),
             Outcome::Had => ledger.confirm(&key, &action.cpus),
             Outcome::Taken(found) => {
-                ledger.retract(&key, &action.cpus);
+                ledger.withdraw(&key);
                 applied.taken.push(Taken { key, action, found });
             }
-            Outcome::Failed(error) => {
-                // Without an answer it may come about yet.
-                if !matches!(error, PinError::Host(_)) {
-                    ledger.retract(&key, &action.cpus);
-                }
+            Outcome::Failed { error, lost } => {
+                ledger.withdraw(&key);
+                applied.lost = lost;
                 let hopeless = matches!(error, PinError::Host(_) | PinError::Forbidden { .. });
                 applied.failed.push(Failed { key, action, error });
                 if hopeless {
@@ -124,8 +123,8 @@ pub fn apply(
             }
         }
     }
-    for (key, action) in pins {
-        ledger.retract(&key, &action.cpus);
+    for (key, _) in pins {
+        ledger.withdraw(&key);
         applied.untried += 1;
     }
     applied.unrecorded = ledger.write().err();
@@ -138,7 +137,17 @@ enum Outcome {
     /// It has this affinity, from a pin that was asked for earlier.
     Had,
     Taken(OsCpuSet),
-    Failed(PinError),
+    Failed {
+        error: PinError,
+        /// The connection was lost after that.
+        lost: Option<HostError>,
+    },
+}
+
+impl Outcome {
+    fn failed(error: PinError) -> Self {
+        Self::Failed { error, lost: None }
+    }
 }
 
 fn attempt(
@@ -150,11 +159,11 @@ fn attempt(
 ) -> Outcome {
     let domain = key.domain_key();
     if !ledger.is_safe(key) {
-        return Outcome::Failed(unrecorded(&domain, refusals));
+        return Outcome::failed(unrecorded(&domain, refusals));
     }
     let found = match host.affinity(key) {
         Ok(found) => found,
-        Err(error) => return Outcome::Failed(error),
+        Err(error) => return Outcome::failed(error),
     };
     if !ledger.is_ours(key, &found) {
         return Outcome::Taken(found);
@@ -169,8 +178,32 @@ fn attempt(
             ledger.confirm(key, &action.cpus);
             Outcome::Pinned
         }
-        Err(error) => Outcome::Failed(error),
+        // Without an answer it may come about yet.
+        Err(error @ PinError::Host(_)) => Outcome::failed(error),
+        Err(error) => Outcome::Failed {
+            error,
+            lost: see_whether_it_came_about(host, ledger, key, (&found, &action.cpus)).err(),
+        },
     }
+}
+
+/// Looks at a vCPU whose pin the host says has failed. What cannot be looked at stays in question.
+fn see_whether_it_came_about(
+    host: &mut dyn Host,
+    ledger: &mut Ledger,
+    key: &VcpuKey,
+    (before, asked): (&OsCpuSet, &OsCpuSet),
+) -> Result<(), HostError> {
+    match host.affinity(key) {
+        // The kernel may have left out what is offline by now.
+        Ok(now) if now != *before && now.as_ref().is_subset(asked.as_ref()) && ledger.is_ours(key, &now) => {
+            ledger.confirm(key, &now);
+        }
+        Ok(_) => ledger.retract(key, asked),
+        Err(PinError::Host(error)) => return Err(error),
+        Err(_) => {}
+    }
+    Ok(())
 }
 
 /// Why a vCPU is not pinned whose domain does not carry its original. What is wrong with the domain's metadata the first vCPU

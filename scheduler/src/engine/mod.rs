@@ -118,9 +118,9 @@ impl Engine {
     /// Learns from what became of the pins of a tick: all that were tried count for the limits, a vCPU that the host does
     /// not let be pinned is left alone for a while, and a lost connection makes the next sample a baseline.
     ///
-    /// Gives the vCPUs that the host has begun to refuse. What it goes on refusing is not among them.
+    /// Gives the vCPUs that are set aside because they go on failing, each once in a row of failures.
     pub fn learn(&mut self, applied: &apply::Applied) -> BTreeSet<VcpuKey> {
-        let mut refused = BTreeSet::new();
+        let mut set_aside = BTreeSet::new();
         if matches!(applied.lost, Some(HostError::Lost { .. })) {
             self.collector.void_counters();
         }
@@ -133,14 +133,17 @@ impl Engine {
             match failed.error {
                 PinError::Refused { .. } | PinError::Unrecorded { .. } => {
                     let is_first = self.collector.refused(&failed.key);
-                    refused.extend(is_first.then_some(failed.key));
+                    set_aside.extend(is_first.then_some(failed.key));
                 }
-                PinError::Busy { .. } => self.collector.busy(&failed.key),
+                PinError::Busy { .. } => {
+                    let is_first = self.collector.busy(&failed.key);
+                    set_aside.extend(is_first.then_some(failed.key));
+                }
                 PinError::Host(HostError::Lost { .. }) => self.collector.void_counters(),
                 _ => {}
             }
         }
-        refused
+        set_aside
     }
 
     /// Decides on the time between the sample before and this one; `None` for a baseline. What the ledger holds is not

@@ -6,8 +6,9 @@
 //!
 //! - Every affinity is read just before it is replaced; one that is somebody else's decision stays. One that has changed
 //!   since the sample is judged by the next one, which also shows which CPUs are online by then.
-//! - A domain or vCPU that is gone needs nothing. One that could not be read, that is busy or that refuses is tried again
-//!   until time is up, and stays in the journal if that did not help.
+//! - A domain that is gone needs nothing. For a vCPU that is not plugged in, what libvirt would set when it is plugged in again
+//!   is set back. One that could not be read, that is busy or that refuses is tried again until time is up, and stays in the
+//!   journal if that did not help.
 //! - A lost connection is opened again while there is time.
 //! - When time is up, no other domain is begun. (A single call is bounded by the host: see
 //!   [`Watched`](crate::host::watched::Watched).)
@@ -195,9 +196,12 @@ enum Given {
 }
 
 fn give_back(host: &mut dyn Host, ledger: &mut Ledger, vcpu: &VcpuKey) -> Result<Option<Given>, PinError> {
-    let found = host.affinity(vcpu)?;
     let Some(original) = ledger.original(vcpu) else {
         return Ok(None);
+    };
+    let found = match host.affinity(vcpu) {
+        Err(PinError::Gone) => return give_back_unplugged(host, ledger, vcpu, &original),
+        found => found?,
     };
     // What is still on its way does not get past a pin that is asked for after it.
     if found == original && !ledger.is_pending(vcpu) {
@@ -223,6 +227,23 @@ fn give_back(host: &mut dyn Host, ledger: &mut Ledger, vcpu: &VcpuKey) -> Result
     outcome?;
     ledger.confirm(vcpu, &given);
     Ok(Some(Given::Back(given)))
+}
+
+/// A vCPU that is not there has no affinity; but libvirt sets the last one it was told when the vCPU is plugged in again.
+fn give_back_unplugged(
+    host: &mut dyn Host,
+    ledger: &Ledger,
+    vcpu: &VcpuKey,
+    original: &OsCpuSet,
+) -> Result<Option<Given>, PinError> {
+    if ledger.holds(vcpu) {
+        return Ok(None);
+    }
+    match host.pin(vcpu, original) {
+        Err(error @ (PinError::Busy { .. } | PinError::Host(_))) => Err(error),
+        // It is gone with its domain, or this host has nothing of the kind.
+        Ok(()) | Err(_) => Ok(None),
+    }
 }
 
 #[cfg(test)]

@@ -160,6 +160,9 @@ pub struct Sample {
     pub domains: Vec<DomainSample>,
     /// Domains that run but could not be read: not gone, though they are not among the others.
     pub unread: Vec<DomainKey>,
+    /// Over which connection it was read. An [`Instance`] tells the runs of a domain apart over one connection only, and
+    /// each has a clock of its own.
+    pub connection: u64,
 }
 
 /// A running domain.
@@ -256,13 +259,6 @@ pub enum HostError {
     /// The caller asked to stop while the host was busy.
     #[error("stopped before the host answered")]
     Stopped,
-}
-
-impl PinError {
-    /// Whether the same may come about when it is tried again soon, the connection standing.
-    pub fn passes(&self) -> bool {
-        matches!(self, Self::Gone | Self::Busy { .. })
-    }
 }
 
 /// Why a vCPU could not be pinned.

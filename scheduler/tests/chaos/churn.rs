@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vcpu_scheduler::host::{Definition, DomainUuid, Incarnation, Instance, Wish};
 
 use crate::mask::Mask;
-use crate::world::{Guest, Setter, Vcpu, World, topology};
+use crate::world::{Guest, Setter, Unplugged, Vcpu, World, topology};
 
 /// How many domains run at most, and how many there can be.
 const MOST_GUESTS: usize = 6;
@@ -129,9 +129,6 @@ impl World {
         if online.is_empty() {
             return;
         }
-        self.tell(format_args!("  online are {online}"));
-        self.online = online;
-        self.topology = topology(self.count, online);
         // Kernels differ in what they widen a mask to, and in whether they find back.
         let wide = if self.dice.one_in(2) {
             online
@@ -139,24 +136,40 @@ impl World {
             Mask::first(self.count)
         };
         let finds_back = self.dice.one_in(2);
+        self.put_online(online, wide, finds_back);
+    }
+
+    /// These CPUs are online from now on, and the kernel does what it has to.
+    pub(crate) fn put_online(&mut self, online: Mask, wide: Mask, finds_back: bool) {
+        self.tell(format_args!("  online are {online}"));
+        self.online = online;
+        self.topology = topology(self.count, online);
+        let shown = self.online_shown;
         for vcpu in self.guests.iter_mut().flat_map(|guest| &mut guest.vcpus) {
             if vcpu.mask.and(online).is_empty() {
                 vcpu.widened = Some((vcpu.mask, vcpu.setter));
                 vcpu.ask(vcpu.mask);
                 vcpu.mask = wide;
+                if vcpu.setter == Setter::Hand && !vcpu.noticed {
+                    vcpu.setter = Setter::Unclear;
+                }
             } else if let Some((mask, setter)) = vcpu.widened
-                && finds_back
                 && !mask.and(online).is_empty()
             {
-                vcpu.widened = None;
-                vcpu.mask = mask;
-                vcpu.setter = setter;
-            } else {
-                continue;
-            }
-            if vcpu.setter == Setter::Hand {
-                vcpu.setter = Setter::Unclear;
-                vcpu.noticed = false;
+                if finds_back {
+                    vcpu.widened = None;
+                    vcpu.mask = mask;
+                    vcpu.setter = setter;
+                    // Whoever has not seen it before it was widened may take it for another hand's.
+                    vcpu.vague |= !vcpu.touched && !vcpu.origins.is_empty();
+                    if setter == Setter::Hand && !vcpu.noticed {
+                        vcpu.setter = Setter::Unclear;
+                    }
+                } else if vcpu.setter == Setter::Hand || !mask.and(shown).is_empty() {
+                    // Now it looks like the original. Or nobody saw that its CPUs were away.
+                    vcpu.setter = Setter::Unclear;
+                    vcpu.noticed = false;
+                }
             }
         }
     }
@@ -190,6 +203,7 @@ impl World {
             unplugged: BTreeMap::new(),
             refuses: false,
             bare: false,
+            was_managed: false,
             obstinate: None,
         };
         let vcpus = 1 + self.dice.below(MOST_VCPUS);
@@ -252,6 +266,11 @@ impl World {
         if let Some(guest) = self.some_guest() {
             let guest = self.guests.remove(guest);
             self.start(u32::from(guest.uuid.0[0]));
+            // While there is no connection its daemon may begin anew too, and its ids with it.
+            let again = self.guests.iter_mut().find(|again| again.uuid == guest.uuid);
+            if let Some(again) = again.filter(|_| !self.connected) {
+                again.instance = guest.instance;
+            }
         }
     }
 
@@ -275,38 +294,72 @@ impl World {
     fn unplug(&mut self) {
         if let Some((guest, vcpu)) = self.some_vcpu() {
             let guest = &mut self.guests[guest];
-            let vcpu = guest.vcpus.remove(vcpu);
-            guest.unplugged.insert(vcpu.number, 0);
-            let uuid = guest.uuid.0[0];
-            self.tell(format_args!("  vCPU {uuid}/{} is taken out", vcpu.number));
+            let vcpu = Vcpu {
+                taken: false,
+                ..guest.vcpus.remove(vcpu)
+            };
+            let (uuid, number) = (guest.uuid.0[0], vcpu.number);
+            guest.unplugged.insert(number, Unplugged { vcpu, samples: 0 });
+            self.tell(format_args!("  vCPU {uuid}/{number} is taken out"));
         }
     }
 
+    /// A vCPU is put in again: with what was set for it before, as libvirt does it, or as another one.
     fn plug(&mut self) {
         let Some(guest) = self.some_guest() else { return };
-        // A domain that does not take a keepsake cannot be told of a vCPU that is gone.
-        let kept = self.guests[guest].keepsake.clone();
-        let is_kept = |number: &u32| {
-            kept.as_ref()
-                .is_some_and(|keepsake| keepsake.vcpus.contains_key(number))
+        let numbers: Vec<u32> = self.guests[guest].unplugged.keys().copied().collect();
+        let Some(&number) = self.dice.pick(&numbers) else {
+            return;
         };
-        let out = self.guests[guest]
-            .unplugged
-            .iter()
-            .find(|&(number, &samples)| samples >= OUT && !is_kept(number));
-        let Some((&number, _)) = out else { return };
-        self.guests[guest].unplugged.remove(&number);
-        let inherited = self.guests[guest].inherited(number, self.online);
-        let mask = if inherited.and(self.online).is_empty() {
-            self.online
+        let anew = self.dice.one_in(3);
+        let on_record = self.is_on_record(&self.guests[guest], number);
+        let (online, inherited) = (self.online, self.guests[guest].inherited(number, self.online));
+        let out = &self.guests[guest].unplugged[&number];
+        if (anew && out.samples < OUT) || (!anew && out.vcpu.mask.and(online).is_empty()) {
+            return;
+        }
+        let before = self.guests[guest].unplugged.remove(&number).expect("found").vcpu;
+        let vcpu = if anew {
+            let mask = if inherited.and(online).is_empty() {
+                online
+            } else {
+                inherited
+            };
+            // Whether it is told from the one before depends on what it has.
+            Vcpu {
+                vague: !before.origins.is_empty(),
+                uncertain: true,
+                origins: before.origins,
+                asks: before.asks,
+                journalled: before.journalled,
+                ..Vcpu::new(number, mask)
+            }
         } else {
-            inherited
+            // What is not on record may not be remembered, and what nobody has noticed may count as found.
+            let is_known = on_record && (before.noticed || before.setter != Setter::Hand);
+            Vcpu {
+                run_ns: 0,
+                read: false,
+                attempted: None,
+                widened: None,
+                vague: before.vague || (!is_known && !before.origins.is_empty()),
+                uncertain: before.uncertain || !is_known,
+                noticed: before.noticed && is_known,
+                respected: before.respected.filter(|_| is_known),
+                setter: match before.setter {
+                    Setter::Hand if !is_known => Setter::Unclear,
+                    setter => setter,
+                },
+                ..before
+            }
         };
+        let (uuid, mask) = (self.guests[guest].uuid.0[0], vcpu.mask);
         let vcpus = &mut self.guests[guest].vcpus;
         let at = vcpus.partition_point(|vcpu| vcpu.number < number);
-        vcpus.insert(at, Vcpu::new(number, mask));
-        let uuid = self.guests[guest].uuid.0[0];
-        self.tell(format_args!("  vCPU {uuid}/{number} is put in"));
+        vcpus.insert(at, vcpu);
+        self.tell(format_args!(
+            "  vCPU {uuid}/{number} is put in with {mask}, anew: {anew}"
+        ));
     }
 
     /// A managed save, or the return from one: another run of QEMU, with the affinities and the keepsake of before.
@@ -323,19 +376,25 @@ impl World {
         let serial = self.serial();
         guest.instance = Instance(serial);
         guest.incarnation = Incarnation(format!("run-{serial}").into());
+        let keepsake = guest.keepsake.clone();
         for vcpu in &mut guest.vcpus {
             if vcpu.mask.and(self.online).is_empty() {
                 vcpu.mask = self.online;
             }
-            let kept = guest
-                .keepsake
+        }
+        for out in guest.unplugged.values_mut() {
+            out.samples = 0;
+        }
+        let refuses = guest.refuses;
+        for vcpu in guest.all_vcpus_mut() {
+            let kept = keepsake
                 .as_ref()
                 .and_then(|keepsake| keepsake.vcpus.get(&vcpu.number));
             // What the keepsake does not say has stayed behind with the former run.
             match kept {
                 Some(kept) if kept.hands_off && vcpu.setter == Setter::Hand => vcpu.noticed = true,
                 // It did not take that the hold was over.
-                Some(kept) if kept.hands_off && guest.refuses => vcpu.setter = Setter::Unclear,
+                Some(kept) if kept.hands_off && refuses => vcpu.setter = Setter::Unclear,
                 Some(_) if vcpu.setter == Setter::Hand => {
                     (vcpu.setter, vcpu.noticed) = (Setter::Unclear, false);
                 }
@@ -347,7 +406,6 @@ impl World {
             vcpu.widened = None;
             vcpu.attempted = None;
         }
-        guest.unplugged.values_mut().for_each(|samples| *samples = 0);
         self.tell(format_args!(
             "  domain {} is back as run {serial}",
             guest.uuid.0[0]
@@ -367,9 +425,11 @@ impl World {
                 .as_ref()
                 .is_some_and(|keepsake| keepsake.vcpus.contains_key(&number))
         };
+        let unplugged = guest.unplugged.values().map(|out| &out.vcpu);
         let ours = guest
             .vcpus
             .iter()
+            .chain(unplugged)
             .find(|vcpu| vcpu.setter == Setter::Us && vcpu.touched && !kept(vcpu.number));
         if let Some(vcpu) = ours {
             let (uuid, number) = (guest.uuid.0[0], vcpu.number);

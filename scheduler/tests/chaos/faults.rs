@@ -60,7 +60,8 @@ impl Faults {
         }
         match dice.below(40) {
             0..10 => Fate::Fails(PinError::Busy { source: cause() }),
-            10..18 => Fate::Fails(PinError::Refused { source: cause() }),
+            10..15 => Fate::Fails(PinError::Refused { source: cause() }),
+            15..18 => Fate::FailsAfterwards,
             18..22 => Fate::Fails(PinError::Gone),
             22..25 => Fate::Fails(PinError::Unsupported { source: cause() }),
             25..29 => Fate::Fails(PinError::Host(HostError::Failed {
@@ -79,6 +80,8 @@ pub(crate) enum Fate {
     Works,
     /// It has no effect.
     Fails(PinError),
+    /// It takes effect, but the host says that it refuses it.
+    FailsAfterwards,
     /// The connection breaks, and the call has no effect.
     Lost,
     /// It takes effect, but the connection breaks before the answer.

@@ -15,6 +15,7 @@ use vcpu_scheduler::host::{
 };
 
 use crate::faults::{Fate, cause, lost};
+use crate::laws::hands_off;
 use crate::mask::Mask;
 use crate::world::{Landing, Phase, Setter, Shared, Shown, World};
 
@@ -127,6 +128,7 @@ impl World {
 
     fn reconnect(&mut self) {
         self.connected = true;
+        self.connection += 1;
         self.last = None;
         if !self.dice.one_in(3) {
             let age = u64::from(self.dice.below(3000)) * 1_000_000;
@@ -141,6 +143,12 @@ impl World {
                     self.guests[at].instance = instance;
                     self.forget(at, false);
                 }
+            }
+        }
+        // Without an incarnation and a keepsake nothing tells that it is the same run.
+        for at in 0..self.guests.len() {
+            if !self.is_local && self.guests[at].keepsake.is_none() {
+                self.forget(at, false);
             }
         }
     }
@@ -159,6 +167,7 @@ impl World {
             isolated: self.isolated.set(),
             domains: Vec::new(),
             unread: Vec::new(),
+            connection: self.connection,
         };
         for at in 0..self.guests.len() {
             match self.dice.one_in(self.faults.lie).then(|| self.dice.below(4)) {
@@ -210,8 +219,13 @@ impl World {
         let mut sample = self.bare(at);
         let managed = self.is_managed(at);
         self.guests[at].bare = false;
-        for samples in self.guests[at].unplugged.values_mut() {
-            *samples += 1;
+        self.guests[at].was_managed |= managed;
+        for number in self.guests[at].unplugged.keys().copied().collect::<Vec<_>>() {
+            let inherited = self.guests[at].inherited(number, self.online);
+            if let Some(out) = self.guests[at].unplugged.get_mut(&number) {
+                out.samples += 1;
+                out.vcpu.inherited_shown = inherited;
+            }
         }
         for index in 0..self.guests[at].vcpus.len() {
             self.look(at, index);
@@ -321,7 +335,7 @@ impl World {
         let place = self.place(key);
         self.laws_of_a_pin(key, cpus);
         let (Some((guest, at)), true, Some(mask)) = (place, self.connected, Mask::of(cpus)) else {
-            return Err(PinError::Gone);
+            return self.pin_unplugged(key, cpus);
         };
         let fate = self.faults.call(&mut self.dice);
         let vcpu = &mut self.guests[guest].vcpus[at];
@@ -331,6 +345,12 @@ impl World {
                 Err(PinError::Busy { source: cause() })
             }
             Fate::Fails(error) => Err(error),
+            Fate::FailsAfterwards => {
+                self.set(guest, at, mask, Setter::Us);
+                // Giving back then tries the CPUs that are online.
+                self.guests[guest].vcpus[at].read = true;
+                Err(PinError::Refused { source: cause() })
+            }
             Fate::Lost => {
                 self.lose();
                 Err(PinError::Host(lost()))
@@ -371,6 +391,41 @@ impl World {
         }
     }
 
+    /// What is set for a vCPU that is not plugged in waits for it.
+    fn pin_unplugged(&mut self, key: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
+        let guest = self
+            .guests
+            .iter()
+            .position(|guest| guest.key() == key.domain_key());
+        let (Some(guest), true, Some(mask)) = (guest, self.connected, Mask::of(cpus)) else {
+            return Err(PinError::Gone);
+        };
+        let inherited = self.guests[guest].inherited(key.number, self.online);
+        let phase = self.phase;
+        let onlines = [self.online, self.online_shown];
+        let Some(out) = self.guests[guest].unplugged.get_mut(&key.number) else {
+            return Err(PinError::Gone);
+        };
+        let is_due = out.vcpu.origins.iter().any(|origin| {
+            onlines.iter().any(|&online| {
+                [inherited, out.vcpu.inherited_shown]
+                    .into_iter()
+                    .any(|inherited| origin.resolve(inherited, online) == mask)
+            })
+        });
+        let is_free = hands_off(&out.vcpu, &self.terms).is_none();
+        (out.vcpu.mask, out.vcpu.setter) = (mask, Setter::Found);
+        if phase != Phase::Restore || !is_due || !is_free {
+            let vcpu = name(key);
+            let due = if is_due { "due" } else { "not due" };
+            let free = if is_free { "free" } else { "left alone" };
+            self.breaks(format_args!(
+                "6 restore: {vcpu}, which is not plugged in and {free}, is to get {mask}, which is {due}"
+            ));
+        }
+        Ok(())
+    }
+
     fn affinity(&mut self, key: &VcpuKey) -> Result<OsCpuSet, PinError> {
         if !self.step() {
             return Err(PinError::Host(HostError::Stopped));
@@ -388,6 +443,7 @@ impl World {
                 Err(PinError::Busy { source: cause() })
             }
             Fate::Fails(error) => Err(error),
+            Fate::FailsAfterwards => Err(PinError::Refused { source: cause() }),
             Fate::Lost | Fate::LostAfterwards | Fate::Hangs => {
                 self.lose();
                 Err(PinError::Host(lost()))
@@ -407,10 +463,25 @@ impl World {
         if !self.keeps {
             return Err(PinError::Unsupported { source: cause() });
         }
+        let before = &self.guests[guest];
+        if keepsake.is_some() && before.keepsake.is_none() && !before.was_managed {
+            let uuid = before.uuid.0[0];
+            self.breaks(format_args!(
+                "1 allowed: domain {uuid}, which is to be left alone, is to carry {keepsake:?}"
+            ));
+        }
         let fate = self.faults.call(&mut self.dice);
-        let takes_effect = matches!(fate, Fate::Works | Fate::LostAfterwards | Fate::Hangs);
+        let takes_effect = matches!(
+            fate,
+            Fate::Works | Fate::FailsAfterwards | Fate::LostAfterwards | Fate::Hangs
+        );
         if takes_effect {
             self.guests[guest].keepsake = keepsake.cloned().map(Arc::new);
+            // By its token the domain is found in the journal from now on.
+            let of_domain = self.holds.values().filter(|entry| entry.domain == key.uuid);
+            for entry in of_domain.cloned().collect::<Vec<_>>() {
+                self.intended(&entry);
+            }
         }
         if !takes_effect
             && !matches!(
@@ -429,6 +500,7 @@ impl World {
                 Err(PinError::Busy { source: cause() })
             }
             Fate::Fails(error) => Err(error),
+            Fate::FailsAfterwards => Err(PinError::Refused { source: cause() }),
             Fate::Lost | Fate::LostAfterwards | Fate::Hangs => {
                 self.lose();
                 Err(PinError::Host(lost()))

@@ -86,7 +86,8 @@ impl World {
             .law_of_the_record(guest, truth)
             .filter(|_| phase == Phase::Tick)
         {
-            return self.breaks(format_args!("5 record: {vcpu} -> {mask}: {law}"));
+            let origins = truth.origins.clone();
+            return self.breaks(format_args!("5 record: {vcpu} -> {mask}: {law}: {origins:?}"));
         }
         if phase == Phase::Restore {
             let inherited = [guest.inherited(key.number, online), truth.inherited_shown];
@@ -189,9 +190,14 @@ impl World {
     /// At the end of each tick.
     pub(crate) fn laws_of_a_tick(&mut self) {
         for guest in 0..self.guests.len() {
-            for at in 0..self.guests[guest].vcpus.len() {
+            let vcpus = self.guests[guest].vcpus.len();
+            for at in 0..vcpus + self.guests[guest].unplugged.len() {
                 let (of, online) = (&self.guests[guest], self.online);
-                let vcpu = &of.vcpus[at];
+                let mut unplugged = of.unplugged.values();
+                let vcpu = match at.checked_sub(vcpus) {
+                    None => &of.vcpus[at],
+                    Some(at) => &unplugged.nth(at).expect("counted").vcpu,
+                };
                 let inherited = of.inherited(vcpu.number, online);
                 let is_ours = vcpu.setter == Setter::Us
                     && !vcpu
@@ -227,7 +233,8 @@ impl World {
         for guest in seen {
             let of = &self.guests[guest];
             let uuid = of.uuid.0[0];
-            let leftover = of.vcpus.iter().find(|vcpu| {
+            let unplugged = of.unplugged.values().map(|out| &out.vcpu);
+            let leftover = of.vcpus.iter().chain(unplugged).find(|vcpu| {
                 let inherited = of.inherited(vcpu.number, online);
                 vcpu.setter == Setter::Us
                     && !vcpu
@@ -253,9 +260,16 @@ impl World {
 }
 
 fn hands(vcpu: &Vcpu, terms: &Terms) -> Option<&'static str> {
-    if !vcpu.read {
+    if vcpu.read {
+        hands_off(vcpu, terms)
+    } else {
         Some("it was not read just before")
-    } else if vcpu.taken && terms.manual_pins == ManualPins::Respect {
+    }
+}
+
+/// Why a vCPU is to be left alone, if it is.
+pub(crate) fn hands_off(vcpu: &Vcpu, terms: &Terms) -> Option<&'static str> {
+    if vcpu.taken && terms.manual_pins == ManualPins::Respect {
         Some("someone else pinned it just now")
     } else if vcpu.noticed && terms.manual_pins == ManualPins::Respect {
         Some("someone else pinned it")

@@ -23,7 +23,7 @@ use crate::faults::Faults;
 use crate::host::Connection;
 use crate::paper::Paper;
 use crate::wild::Wild;
-use crate::world::{Phase, Setter, Shared, Vcpu};
+use crate::world::{Guest, Phase, Setter, Shared, Vcpu};
 
 /// A record may outlive its run for this many samples.
 const KEPT: usize = 64;
@@ -112,7 +112,7 @@ impl Process {
             "  terms: {:?} {:?} {:?}",
             terms.limits, terms.manual_pins, terms.initial_pins
         ));
-        for vcpu in world.guests.iter_mut().flat_map(|guest| &mut guest.vcpus) {
+        for vcpu in world.guests.iter_mut().flat_map(Guest::all_vcpus_mut) {
             vcpu.attempted = vcpu
                 .attempted
                 .map(|(at, cooldown)| (at, cooldown.min(terms.limits.cooldown)));
@@ -137,7 +137,7 @@ impl Process {
         let numbers = released.unwrap_or_default();
         let guests = world.guests.iter_mut().filter(|guest| guest.uuid == uuid);
         let is_released = |vcpu: &&mut Vcpu| numbers.contains(&vcpu.number);
-        for vcpu in guests.flat_map(|guest| &mut guest.vcpus).filter(is_released) {
+        for vcpu in guests.flat_map(Guest::all_vcpus_mut).filter(is_released) {
             vcpu.respected = None;
             if vcpu.noticed {
                 (vcpu.setter, vcpu.noticed) = (Setter::Unclear, false);

@@ -9,7 +9,7 @@
 //! it has asked for, what the kernel makes of a mask whose CPUs are offline. The original set again is free again. What is
 //! neither one nor the other is *unclear*, and may be treated either way.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -126,17 +126,32 @@ pub(crate) struct Guest {
     pub(crate) definition: Arc<Definition>,
     pub(crate) keepsake: Option<Arc<Keepsake>>,
     pub(crate) vcpus: Vec<Vcpu>,
-    /// vCPU numbers that were taken out, and how many samples have shown the domain without them.
-    pub(crate) unplugged: BTreeMap<u32, u32>,
+    /// vCPUs that were taken out, by number.
+    pub(crate) unplugged: BTreeMap<u32, Unplugged>,
     /// It refused to carry a keepsake, for good as far as the host says.
     pub(crate) refuses: bool,
     /// The sample before showed it without vCPUs.
     pub(crate) bare: bool,
+    /// Whether a sample showed it while it was to be managed.
+    pub(crate) was_managed: bool,
     /// Whom an obstinate hand pins in every tick.
     pub(crate) obstinate: Option<(u32, Mask)>,
 }
 
+/// A vCPU that was taken out. What was set for it waits for it.
+pub(crate) struct Unplugged {
+    pub(crate) vcpu: Vcpu,
+    /// How many samples have shown the domain without it.
+    pub(crate) samples: u32,
+}
+
 impl Guest {
+    /// Those that are plugged in, and those that are not.
+    pub(crate) fn all_vcpus_mut(&mut self) -> impl Iterator<Item = &mut Vcpu> {
+        let unplugged = self.unplugged.values_mut().map(|out| &mut out.vcpu);
+        self.vcpus.iter_mut().chain(unplugged)
+    }
+
     pub(crate) fn key(&self) -> DomainKey {
         DomainKey {
             uuid: self.uuid,
@@ -184,6 +199,7 @@ pub(crate) struct World {
     pub(crate) now_ns: u64,
     pub(crate) origin_ns: u64,
     pub(crate) connected: bool,
+    pub(crate) connection: u64,
     pub(crate) count: u32,
     pub(crate) online: Mask,
     pub(crate) isolated: Mask,
@@ -240,6 +256,7 @@ impl World {
             now_ns: 1_000_000_000,
             origin_ns: 0,
             connected: true,
+            connection: 0,
             count,
             online: Mask::first(count),
             isolated,
@@ -352,7 +369,7 @@ impl World {
             if !is_run && token != Some(entry.token.as_str()) {
                 continue;
             }
-            if let Some(vcpu) = guest.vcpus.iter_mut().find(|vcpu| vcpu.number == entry.vcpu) {
+            if let Some(vcpu) = guest.all_vcpus_mut().find(|vcpu| vcpu.number == entry.vcpu) {
                 vcpu.journalled = entry.asked.iter().filter_map(Mask::of).collect();
             }
         }
@@ -382,24 +399,32 @@ impl World {
     pub(crate) fn look(&mut self, guest: usize, vcpu: usize) {
         let terms = &self.terms;
         let (online, shown, before) = (self.online, self.online_shown, self.online_before);
+        let is_managed = self.is_managed(guest);
         let guest = &mut self.guests[guest];
         let inherited = guest.inherited(guest.vcpus[vcpu].number, online);
         let vcpu = &mut guest.vcpus[vcpu];
+        if !is_managed && !vcpu.touched && vcpu.setter == Setter::Hand && !vcpu.noticed {
+            // What it has counts as found, unless something was recorded of it.
+            (vcpu.setter, vcpu.vague, vcpu.uncertain) = (Setter::Unclear, true, true);
+        }
         vcpu.look(terms, inherited, [online, shown, before]);
     }
 
     /// What the scheduler knew of a vCPU by memory alone is lost; `certain` if it surely is.
     pub(crate) fn forget(&mut self, guest: usize, certain: bool) {
-        for at in 0..self.guests[guest].vcpus.len() {
-            let number = self.guests[guest].vcpus[at].number;
-            let on_record = self.is_on_record(&self.guests[guest], number);
-            self.guests[guest]
-                .unplugged
-                .values_mut()
-                .for_each(|samples| *samples = 0);
-            let vcpu = &mut self.guests[guest].vcpus[at];
+        for out in self.guests[guest].unplugged.values_mut() {
+            out.samples = 0;
+        }
+        let of = &self.guests[guest];
+        let plugged = of.vcpus.iter().map(|vcpu| vcpu.number);
+        let numbers = plugged.chain(of.unplugged.keys().copied());
+        let on_record: BTreeSet<u32> = numbers.filter(|&number| self.is_on_record(of, number)).collect();
+        for vcpu in self.guests[guest].all_vcpus_mut() {
             vcpu.attempted = None;
-            if !on_record || !certain {
+            if vcpu.widened.is_some() && vcpu.noticed {
+                (vcpu.setter, vcpu.noticed) = (Setter::Unclear, false);
+            }
+            if !on_record.contains(&vcpu.number) || !certain {
                 vcpu.forget(certain);
             }
         }
@@ -473,17 +498,25 @@ impl Vcpu {
             }
             self.vague = false;
         }
-        if self.respected.is_some_and(|held| !held.same(self.mask, online))
+        let widened = self.widened.is_some_and(|(mask, _)| mask.and(online).is_empty());
+        // What was never shown nobody can have respected.
+        let stays = widened && self.widened.map(|(mask, _)| mask) == self.respected;
+        if !stays
+            && self.respected.is_some_and(|held| !held.same(self.mask, online))
             && self.mask.same(inherited, online)
         {
             self.respected = None;
             self.noticed = false;
             self.setter = Setter::Unclear;
         }
-        if let Some(held) = &mut self.respected {
+        if let Some(held) = &mut self.respected
+            && !stays
+        {
             *held = self.mask;
         }
-        if self.setter == Setter::Hand {
+        if self.noticed && widened && terms.manual_pins == ManualPins::Respect {
+            // That the kernel lets it run elsewhere gives nothing free.
+        } else if self.setter == Setter::Hand {
             if terms.manual_pins == ManualPins::Override || self.is_original(inherited, online) {
                 self.setter = Setter::Unclear;
                 self.noticed = false;
@@ -566,6 +599,7 @@ impl World {
         self.life = None;
         self.phase = Phase::Tick;
         self.connected = true;
+        self.connection += 1;
         self.last = None;
         self.stale = false;
         self.void();
@@ -595,9 +629,9 @@ impl World {
 
     /// A guest that may be anywhere and is nobody's business but the scheduler's.
     pub(crate) fn add_a_fresh_guest(&mut self) {
-        while self.online.0.count_ones() < 2 {
-            self.online = Mask::first(self.count);
-            self.topology = topology(self.count, self.online);
+        if self.online.0.count_ones() < 2 {
+            let all = Mask::first(self.count);
+            self.put_online(all, all, false);
         }
         self.guests.retain(|guest| guest.uuid.0[0] != 99);
         let serial = self.serial();
@@ -612,6 +646,7 @@ impl World {
             unplugged: BTreeMap::new(),
             refuses: false,
             bare: false,
+            was_managed: false,
             obstinate: None,
         });
     }

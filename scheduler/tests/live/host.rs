@@ -216,6 +216,16 @@ fn vcpus_and_states_that_change_are_followed() {
     assert!(renamed.incarnation.is_some(), "found by its new name");
 }
 
+/// What libvirt has set for a vCPU waits for it while it is not plugged in.
+#[test]
+fn a_vcpu_has_when_it_is_plugged_in_what_was_set_for_it_before() {
+    let libvirt = PrivateLibvirt::start();
+    libvirt.run(&GuestSpec::new("a", &[0]).spare_vcpus(1));
+    libvirt.virsh(&["vcpupin", "a", "1", "1", "--live"]);
+    libvirt.virsh(&["setvcpus", "a", "2", "--live"]);
+    assert_eq!(libvirt.kernel_mask("a", 1), crate::harness::cpus("1"));
+}
+
 #[test]
 fn a_daemon_that_is_killed_is_lost_and_another_one_knows_its_guests() {
     let mut libvirt = PrivateLibvirt::start();

@@ -226,6 +226,23 @@ fn a_guest_that_was_saved_meanwhile_gets_its_original_back() {
     assert_as_before(&libvirt, &before, &text(&restored.stdout));
 }
 
+/// A tiny guest does not let a vCPU go, so one that was never plugged in stands for it.
+#[test]
+fn a_vcpu_that_is_not_plugged_in_has_its_original_when_it_is() {
+    let libvirt = PrivateLibvirt::start();
+    libvirt.run(&GuestSpec::new("a", &[0]).spare_vcpus(1));
+    libvirt.virsh(&["vcpupin", "a", "1", "1", "--live"]);
+    let uri = "urn:vcpu-scheduler:originals:1";
+    let kept = "<originals token='t'><vcpu number='1' original='inherit'/></originals>";
+    libvirt.virsh(&[
+        "metadata", "a", "--uri", uri, "--key", "vs", "--set", kept, "--live",
+    ]);
+    let restored = output(&libvirt, &["restore"]);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    libvirt.virsh(&["setvcpus", "a", "2", "--live"]);
+    assert_eq!(libvirt.kernel_mask("a", 1), libvirt.kernel_mask("a", 0));
+}
+
 #[test]
 fn a_guest_that_was_started_anew_gets_nothing_of_its_former_run() {
     let libvirt = Quiet::start();

@@ -45,13 +45,15 @@ impl Aside {
         is_first
     }
 
-    /// The domain was busy in this tick.
-    pub(super) fn busy(&mut self, tick: u64) {
+    /// The domain was busy in this tick. Says whether the vCPU is set aside for that for the first time in a row.
+    pub(super) fn busy(&mut self, tick: u64) -> bool {
         self.busy = self.busy.saturating_add(1);
-        if let Some(beyond) = self.busy.checked_sub(PATIENCE + 1) {
-            let until = tick + (FIRST_AFTER_BUSY << beyond.min(BUSY_DOUBLINGS));
-            self.until = self.until.max(until);
-        }
+        let Some(beyond) = self.busy.checked_sub(PATIENCE + 1) else {
+            return false;
+        };
+        let until = tick + (FIRST_AFTER_BUSY << beyond.min(BUSY_DOUBLINGS));
+        self.until = self.until.max(until);
+        beyond == 0
     }
 
     /// A pin came about.
@@ -73,7 +75,7 @@ mod tests {
     }
 
     /// The ticks in which a vCPU is tried that always fails in one way.
-    fn tries(fail: fn(&mut Aside, u64), count: usize) -> Vec<u64> {
+    fn tries(fail: fn(&mut Aside, u64) -> bool, count: usize) -> Vec<u64> {
         let mut aside = Aside::default();
         let mut tries = Vec::new();
         for tick in 1.. {
@@ -93,13 +95,17 @@ mod tests {
     }
 
     #[test]
+    fn that_a_domain_stays_busy_is_news_once() {
+        let mut aside = Aside::default();
+        let news: Vec<u64> = (1..20).filter(|&tick| aside.busy(tick)).collect();
+        assert_eq!(news, [u64::from(PATIENCE) + 1]);
+        aside.forgive();
+        assert!((0..PATIENCE).all(|_| !aside.busy(30)) && aside.busy(30));
+    }
+
+    #[test]
     fn refusals_double_the_time_aside() {
-        let gaps = gaps(&tries(
-            |aside, tick| {
-                aside.refused(tick);
-            },
-            11,
-        ));
+        let gaps = gaps(&tries(Aside::refused, 11));
         assert_eq!(gaps, [9, 17, 33, 65, 129, 257, 513, 1025, 1025, 1025]);
     }
 

@@ -55,6 +55,8 @@ pub struct Collector {
     tick: u64,
     /// When the sample before was read; `None` if the next one is a baseline.
     previous_ns: Option<u64>,
+    /// Over which connection.
+    connection: Option<u64>,
     /// Whether there was a first sample.
     begun: bool,
 }
@@ -72,6 +74,7 @@ impl Collector {
             host: None,
             tick: 0,
             previous_ns: None,
+            connection: None,
             begun: false,
         }
     }
@@ -106,12 +109,11 @@ impl Collector {
         tracked.is_some_and(|tracked| tracked.aside.refused(tick))
     }
 
-    /// Takes note that this vCPU was busy: if that goes on, it is not movable for a while.
-    pub fn busy(&mut self, vcpu: &VcpuKey) {
+    /// Takes note that this vCPU was busy: if that goes on, it is not movable for a while. Says whether that begins now.
+    pub fn busy(&mut self, vcpu: &VcpuKey) -> bool {
         let tick = self.tick;
-        if let Some(tracked) = self.tracked(vcpu) {
-            tracked.aside.busy(tick);
-        }
+        let tracked = self.tracked(vcpu);
+        tracked.is_some_and(|tracked| tracked.aside.busy(tick))
     }
 
     /// Takes note that the host accepted a pin of this vCPU: earlier failures are forgotten.
@@ -149,8 +151,9 @@ impl Collector {
         fresh: bool,
         holds: &dyn Fn(&VcpuKey) -> bool,
     ) -> Result<Option<Collected<'_>>, SnapshotError> {
-        if self.previous_ns.is_some_and(|before| sample.read_at_ns <= before) {
-            // Another clock: the host was opened again in between.
+        let is_reopened = self.connection.replace(sample.connection) != Some(sample.connection);
+        if is_reopened || self.previous_ns.is_some_and(|before| sample.read_at_ns <= before) {
+            // Another clock, or none that can be believed.
             self.void_counters();
         }
         let interval_ns = self.previous_ns.map(|before| sample.read_at_ns - before);

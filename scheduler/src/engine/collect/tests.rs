@@ -64,6 +64,7 @@ impl Bench {
             isolated: OsCpuSet::new(),
             domains,
             unread: Vec::new(),
+            connection: 0,
         };
         let collected = self
             .collector
@@ -281,7 +282,7 @@ proptest! {
             let domains = by_domain.iter().map(|(name, numbers)| {
                 domain(&format!("d{name}"), 1, numbers.iter().map(|&number| vcpu(number, tick * SECOND, 0)).collect())
             }).collect();
-            let sample = Sample { read_at_ns: tick * SECOND, topology: Arc::clone(&bench.topology), isolated: OsCpuSet::new(), domains, unread: Vec::new() };
+            let sample = Sample { read_at_ns: tick * SECOND, topology: Arc::clone(&bench.topology), isolated: OsCpuSet::new(), domains, unread: Vec::new(), connection: 0 };
             let Some(collected) = bench.collector.collect(&sample, true, &|_| false).expect("possible") else { continue };
             let mut now: BTreeMap<VcpuKey, (usize, u64)> = BTreeMap::new();
             for (key, vcpu) in collected.keys.iter().zip(collected.snapshot.vcpus()) {

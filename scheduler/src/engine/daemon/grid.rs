@@ -10,11 +10,9 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    pub(super) fn new(interval: Duration) -> Self {
-        Self {
-            begun: Instant::now(),
-            interval,
-        }
+    /// A grid that begins at a time.
+    pub(super) fn new(begun: Instant, interval: Duration) -> Self {
+        Self { begun, interval }
     }
 
     /// The first point after `now`, and not before `pause` is over.
@@ -33,7 +31,7 @@ mod tests {
 
     #[test]
     fn a_late_tick_skips_points_and_keeps_the_grid() {
-        let grid = Grid::new(Duration::from_secs(5));
+        let grid = Grid::new(Instant::now(), Duration::from_secs(5));
         let after = |seconds: f64| grid.begun + Duration::from_secs_f64(seconds);
         for (now, next) in [
             (0.0, 5.0),

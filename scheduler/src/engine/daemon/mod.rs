@@ -7,6 +7,7 @@
 
 mod grid;
 mod orders;
+mod pace;
 mod report;
 mod wishes;
 
@@ -14,20 +15,18 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use thiserror::Error;
 use tracing::{debug, error, info, warn};
 use vcpu_policy_api::plan::NamedAction;
 
 use self::grid::Grid;
 pub use self::orders::{Order, Release, ReleaseError, Reload, Renewal, release, release_command};
-use self::orders::{Waited, wait};
+pub use self::pace::{Pace, RealTime, Waited};
 use self::report::Troubles;
 use self::wishes::Wishes;
 use super::apply::{Applied, apply};
 use super::journal::JournalError;
 use super::ledger::Ledger;
-use super::stop::Stop;
 use super::verify::{named, same_request};
 use super::{Decision, Engine, TickError};
 use crate::host::{Host, HostError, PinError, VcpuKey};
@@ -88,10 +87,8 @@ pub struct Totals {
 
 /// Where the loop meets what is around it.
 pub struct Surroundings<'a> {
-    /// The wish to stop.
-    pub stop: &'a Stop,
-    /// What it is asked for while it runs.
-    pub orders: &'a Receiver<Order>,
+    /// The time that passes, and what comes of waiting.
+    pub pace: &'a mut dyn Pace,
     /// Gets to see each new proposal of a dry run.
     pub proposals: &'a mut Proposals<'a>,
     /// Reads the configuration again.
@@ -116,23 +113,22 @@ pub fn run(
         proposed: None,
         totals: Totals::default(),
     };
-    let mut grid = Grid::new(settings.interval);
+    let mut grid = Grid::new(around.pace.now(), settings.interval);
     loop {
-        let outcome = daemon.tick(host, engine, ledger, around.proposals);
+        let outcome = daemon.tick(host, engine, ledger, around);
         match outcome {
             Err(DaemonError::Host(HostError::Stopped)) => return Ok(daemon.totals),
             Err(error) => return Err(error),
             Ok(Tick::Done) if daemon.settings.once => return Ok(daemon.totals),
             Ok(_) => {}
         }
-        let mut next = grid.next(Instant::now(), daemon.troubles.backoff());
+        let mut next = grid.next(around.pace.now(), daemon.troubles.backoff());
         loop {
-            match wait(next, around.orders, around.stop) {
+            match around.pace.wait(next) {
                 Waited::Moment => break,
                 Waited::Stop => return Ok(daemon.totals),
                 Waited::Order(Order::Release(asked, answer)) => {
-                    let released = release(ledger, &asked);
-                    report::released(&asked, &released);
+                    let released = daemon.release(host, ledger, &asked, around.pace.now());
                     // Whoever asked may have gone.
                     let _ = answer.send(released);
                 }
@@ -140,8 +136,9 @@ pub fn run(
                     if let Some(renewal) = (around.reload)()
                         && daemon.renew(engine, renewal)
                     {
-                        grid = Grid::new(daemon.settings.interval);
-                        next = grid.next(Instant::now(), None);
+                        let now = around.pace.now();
+                        grid = Grid::new(now, daemon.settings.interval);
+                        next = grid.next(now, None);
                     }
                 }
             }
@@ -174,14 +171,14 @@ impl Daemon {
         host: &mut dyn Host,
         engine: &mut Engine,
         ledger: &mut Ledger,
-        proposals: &mut Proposals<'_>,
+        around: &mut Surroundings<'_>,
     ) -> Result<Tick, DaemonError> {
         let sample = match host.sample() {
             Ok(sample) => self.troubles.over(sample),
             Err(HostError::Stopped) => return Err(DaemonError::Host(HostError::Stopped)),
             Err(error) if self.settings.once => return Err(DaemonError::Host(error)),
             Err(error) => {
-                self.troubles.host(&error);
+                self.troubles.host(&error, around.pace.now());
                 engine.interrupt();
                 return Ok(Tick::Lost);
             }
@@ -203,15 +200,16 @@ impl Daemon {
         report::decision(&decision, self.settings.once && !self.settings.dry_run);
         self.troubles.rejected(&decision);
         if self.settings.dry_run {
-            self.propose(&decision, proposals).map_err(DaemonError::Output)?;
+            self.propose(&decision, around.proposals)
+                .map_err(DaemonError::Output)?;
             return Ok(Tick::Done);
         }
         let all = decision.verdict.accepted.len();
         let accepted = &decision.verdict.accepted;
         let applied = apply(host, ledger, &decision.collected, accepted);
         self.totals.pins += applied.pinned.len() as u64;
-        let refused = engine.learn(&applied);
-        self.account(applied, all, &refused)?;
+        let set_aside = engine.learn(&applied);
+        self.account(applied, all, &set_aside, around.pace.now())?;
         Ok(Tick::Done)
     }
 
@@ -227,6 +225,35 @@ impl Daemon {
             self.proposed = Some(actions);
         }
         Ok(())
+    }
+
+    /// Releases vCPUs. That they are is on record when this returns, wherever it could be recorded.
+    fn release(
+        &mut self,
+        host: &mut dyn Host,
+        ledger: &mut Ledger,
+        asked: &Release,
+        now: Instant,
+    ) -> Result<Vec<u32>, ReleaseError> {
+        let released = release(ledger, asked);
+        report::released(asked, &released);
+        if self.settings.dry_run {
+            return released;
+        }
+        match ledger.write() {
+            Ok(()) => self.troubles.journalled(),
+            Err(error) => self.troubles.journal(&error),
+        }
+        let domains = ledger.stale();
+        for (_, error) in ledger.keep(host, &domains) {
+            match error {
+                PinError::Host(HostError::Stopped) => {}
+                PinError::Host(error) => self.troubles.host(&error, now),
+                // It is tried again.
+                _ => {}
+            }
+        }
+        released
     }
 
     /// Goes over to another configuration; says whether the interval is another one.
@@ -253,12 +280,13 @@ impl Daemon {
         other_interval
     }
 
-    /// Says what became of the pins. Of those that the host refuses, only `refused` are news.
+    /// Says what became of the pins. Of those that fail, only those that are `set_aside` for it are news.
     fn account(
         &mut self,
         applied: Applied,
         all: usize,
-        refused: &BTreeSet<VcpuKey>,
+        set_aside: &BTreeSet<VcpuKey>,
+        now: Instant,
     ) -> Result<(), DaemonError> {
         report::pinned(&applied.pinned);
         report::taken(&applied.taken);
@@ -272,7 +300,7 @@ impl Daemon {
         match applied.lost {
             Some(HostError::Stopped) => return Err(DaemonError::Host(HostError::Stopped)),
             Some(error) => {
-                self.troubles.host(&error);
+                self.troubles.host(&error, now);
                 last = Some(PinError::Host(error));
             }
             None => {}
@@ -289,11 +317,11 @@ impl Daemon {
                     );
                 }
                 PinError::Host(error) => {
-                    self.troubles.host(&error);
+                    self.troubles.host(&error, now);
                     last = Some(PinError::Host(error));
                 }
                 error => {
-                    report::failed_pin(&failure.action, &error, refused.contains(&failure.key));
+                    report::failed_pin(&failure.action, &error, set_aside.contains(&failure.key));
                     last = Some(error);
                 }
             }

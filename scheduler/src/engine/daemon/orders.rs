@@ -1,15 +1,12 @@
 //! What the loop is asked for while it runs. It is done between two ticks, never within one.
 
-use std::time::Instant;
-
-use crossbeam_channel::{Receiver, Sender, at, select};
+use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Settings;
 use crate::engine::MakePolicy;
 use crate::engine::ledger::Ledger;
-use crate::engine::stop::Stop;
 use crate::engine::terms::Terms;
 
 /// Something to do between two ticks.
@@ -96,37 +93,6 @@ pub fn release_command(domain: &str, vcpu: u32) -> String {
     let end_of_flags = if domain.starts_with('-') { "-- " } else { "" };
     let quoted = domain.replace('\'', r"'\''");
     format!("vcpu-scheduler release {end_of_flags}'{quoted}/{vcpu}'")
-}
-
-/// What came of waiting.
-pub(super) enum Waited {
-    /// The moment came.
-    Moment,
-    /// The wish to stop.
-    Stop,
-    /// Something is to be done first.
-    Order(Order),
-}
-
-/// Waits for a moment, for an order, or for the wish to stop.
-pub(super) fn wait(moment: Instant, orders: &Receiver<Order>, stop: &Stop) -> Waited {
-    if stop.is_requested() {
-        return Waited::Stop;
-    }
-    select! {
-        recv(stop.channel()) -> _ => Waited::Stop,
-        // Without anybody to order anything, there is the moment.
-        recv(orders) -> order => order.map_or_else(|_| quietly(moment, stop), Waited::Order),
-        recv(at(moment)) -> _ => Waited::Moment,
-    }
-}
-
-fn quietly(moment: Instant, stop: &Stop) -> Waited {
-    if stop.wait_until(moment) {
-        Waited::Stop
-    } else {
-        Waited::Moment
-    }
 }
 
 #[cfg(test)]

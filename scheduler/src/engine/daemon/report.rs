@@ -120,8 +120,8 @@ pub(super) fn decision(decision: &Decision<'_>, is_only_one: bool) {
     }
 }
 
-/// A busy domain's turn comes again in the next tick; a refused pin is not tried again for a while, so it is said, the first
-/// time in a row.
+/// What failed once may come about in the next tick; what goes on failing is not tried again for a while, which is said, the
+/// first time in a row.
 pub(super) fn failed_pin(action: &NamedAction, error: &PinError, is_news: bool) {
     let NamedAction {
         domain, vcpu, cpus, ..
@@ -168,10 +168,9 @@ impl Troubles {
     }
 
     /// A restart of libvirt is over in seconds and nobody's emergency; a host that stays away is.
-    pub(super) fn host(&mut self, error: &HostError) {
+    pub(super) fn host(&mut self, error: &HostError, now: Instant) {
         self.lost = matches!(error, HostError::Lost { .. });
         self.failed_samples += 1;
-        let now = Instant::now();
         let (since, is_said) = *self.failing.get_or_insert((now, false));
         if self.failed_samples == 1 {
             warn!("{}; nothing is decided until it can be read again", chain(error));
@@ -319,7 +318,7 @@ mod tests {
         };
         let mut waits = Vec::new();
         for _ in 0..9 {
-            troubles.host(&lost);
+            troubles.host(&lost, Instant::now());
             waits.extend(troubles.backoff().map(|wait| wait.as_secs_f32()));
         }
         let longest = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0];

@@ -11,11 +11,11 @@ use vcpu_policy_api::snapshot::{Snapshot, Vcpu};
 use vcpu_policy_api::topology::Topology;
 
 use super::*;
-use crate::engine::stop::Stopper;
+use crate::engine::stop::{Stop, Stopper};
 use crate::engine::terms::Terms;
 use crate::host::{
-    Definition, DomainKey, DomainSample, DomainUuid, HostIdentity, Instance, Keepsake, Sample, VcpuKey,
-    VcpuSample,
+    Definition, DomainKey, DomainSample, DomainUuid, HostIdentity, Incarnation, Instance, Keepsake, Sample,
+    VcpuKey, VcpuSample,
 };
 
 const SETTINGS: Settings = Settings {
@@ -28,13 +28,19 @@ const SETTINGS: Settings = Settings {
 enum Step {
     Sample,
     Lost,
+    /// Someone else pins the second vCPU to CPU 0, and then it is a sample.
+    OtherHand,
 }
 
 /// One guest with two vCPUs on CPU 0; requests the stop when the script is at its end.
 struct Scripted {
     steps: VecDeque<Step>,
     pin: fn() -> Result<(), PinError>,
+    /// Whether a pin takes effect also where the host says that it failed.
+    fails_afterwards: bool,
     pins: Vec<(u32, OsCpuSet)>,
+    /// What the guest was to carry, one after the other.
+    kept: Arc<Mutex<Vec<Option<Keepsake>>>>,
     /// Tick and number of each pin that was asked for.
     asked: Vec<(u64, u32)>,
     topology: Arc<Topology>,
@@ -48,7 +54,9 @@ impl Scripted {
         Self {
             steps: steps.into_iter().collect(),
             pin: || Ok(()),
+            fails_afterwards: false,
             pins: Vec::new(),
+            kept: Arc::default(),
             asked: Vec::new(),
             topology: Arc::new(Topology::uniform(1, 1, 2, 1).expect("valid")),
             definition: Arc::default(),
@@ -80,6 +88,9 @@ impl Host for Scripted {
                 source: "broken".into(),
             });
         }
+        if matches!(step, Step::OtherHand) {
+            self.pins.push((1, OsCpuSet::first(1)));
+        }
         let vcpu = |number: u32| {
             let pinned = self.pins.iter().rev().find(|pin| pin.0 == number);
             VcpuSample {
@@ -96,7 +107,7 @@ impl Host for Scripted {
             instance: Instance(1),
             name: "vm".into(),
             definition: Arc::clone(&self.definition),
-            incarnation: None,
+            incarnation: Some(Incarnation("run".into())),
             keepsake: None,
             vcpus: vec![vcpu(0), vcpu(1)],
         };
@@ -106,15 +117,18 @@ impl Host for Scripted {
             isolated: OsCpuSet::new(),
             domains: vec![domain],
             unread: Vec::new(),
+            connection: 0,
         })
     }
 
     fn pin(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) -> Result<(), PinError> {
         // The first sample, at one second, is the baseline.
         self.asked.push((self.seconds - 1, vcpu.number));
-        (self.pin)()?;
-        self.pins.push((vcpu.number, cpus.clone()));
-        Ok(())
+        let outcome = (self.pin)();
+        if outcome.is_ok() || self.fails_afterwards {
+            self.pins.push((vcpu.number, cpus.clone()));
+        }
+        outcome
     }
 
     fn affinity(&mut self, vcpu: &VcpuKey) -> Result<OsCpuSet, PinError> {
@@ -122,7 +136,8 @@ impl Host for Scripted {
         Ok(pinned.map_or_else(|| OsCpuSet::first(2), |pin| pin.1.clone()))
     }
 
-    fn keep(&mut self, _: &DomainKey, _: Option<&Keepsake>) -> Result<(), PinError> {
+    fn keep(&mut self, _: &DomainKey, keepsake: Option<&Keepsake>) -> Result<(), PinError> {
+        self.kept.lock().expect("not poisoned").push(keepsake.cloned());
         Ok(())
     }
 }
@@ -152,6 +167,7 @@ impl Decide for Pinner {
 
 struct Trial {
     host: Scripted,
+    ledger: Ledger,
     stop: Stop,
     panics: &'static [u64],
     seen: Arc<Mutex<Vec<(u64, bool)>>>,
@@ -165,6 +181,7 @@ impl Trial {
         let (stopper, stop) = Stop::new();
         Self {
             host: Scripted::new(steps, stopper),
+            ledger: Ledger::unkept(),
             stop,
             panics: &[],
             seen: Arc::default(),
@@ -174,6 +191,15 @@ impl Trial {
     }
 
     fn run(&mut self, settings: Settings) -> Result<Totals, DaemonError> {
+        let stop = self.stop.clone();
+        let mut pace = RealTime {
+            stop: &stop,
+            orders: &crossbeam_channel::never(),
+        };
+        self.run_at(settings, &mut pace)
+    }
+
+    fn run_at(&mut self, settings: Settings, pace: &mut dyn Pace) -> Result<Totals, DaemonError> {
         let (panics, seen) = (self.panics, Arc::clone(&self.seen));
         let make = move || {
             Ok(Box::new(Pinner {
@@ -184,8 +210,7 @@ impl Trial {
         let mut engine = Engine::new(Box::new(make), Terms::default()).expect("made");
         let (proposals, closed) = (&mut self.proposals, self.closed);
         let mut around = Surroundings {
-            stop: &self.stop,
-            orders: &crossbeam_channel::never(),
+            pace,
             proposals: &mut |_| {
                 *proposals += 1;
                 if closed {
@@ -199,7 +224,7 @@ impl Trial {
         run(
             &mut self.host,
             &mut engine,
-            &mut Ledger::unkept(),
+            &mut self.ledger,
             settings,
             &mut around,
         )
@@ -321,6 +346,26 @@ fn a_vcpu_whose_pin_is_refused_is_left_alone_for_a_while() {
     );
 }
 
+/// libvirt says so where it cannot write down what it has done.
+#[test]
+fn a_pin_that_failed_and_is_in_force_all_the_same_is_ours() {
+    let mut trial = Trial::new(samples(6));
+    trial.host.pin = || Err(PinError::Refused { source: "no".into() });
+    trial.host.fails_afterwards = true;
+    trial.run(SETTINGS).expect("stopped");
+    let pinned: Vec<u32> = trial.host.pins.iter().map(|pin| pin.0).collect();
+    assert_eq!(pinned, [0, 1], "each is set aside after its first refusal");
+    for number in pinned {
+        let vcpu = VcpuKey {
+            domain: DomainUuid([1; 16]),
+            instance: Instance(1),
+            number,
+        };
+        assert!(!trial.ledger.holds(&vcpu), "nobody else has pinned it");
+        assert_eq!(trial.ledger.original(&vcpu), Some(OsCpuSet::first(2)));
+    }
+}
+
 #[test]
 fn a_connection_lost_in_a_pin_makes_the_next_sample_a_baseline() {
     let mut trial = Trial::new(samples(4));
@@ -368,4 +413,58 @@ fn once_fails_where_its_pins_fail() {
         })
     ));
     assert!(trial.run(SETTINGS).is_ok(), "the daemon goes on all the same");
+}
+
+/// Has a vCPU released after the third tick, and stops.
+struct Releasing {
+    waits: u32,
+    answer: Option<crossbeam_channel::Receiver<Result<Vec<u32>, ReleaseError>>>,
+}
+
+impl Pace for Releasing {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wait(&mut self, _: Instant) -> Waited {
+        self.waits += 1;
+        if self.waits < 3 {
+            return Waited::Moment;
+        }
+        if let Some(answer) = &self.answer {
+            assert_eq!(answer.try_recv(), Ok(Ok(vec![1])));
+            return Waited::Stop;
+        }
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        self.answer = Some(answer);
+        let asked = Release {
+            domain: "vm".to_owned(),
+            vcpu: Some(1),
+        };
+        Waited::Order(Order::Release(asked, sender))
+    }
+}
+
+/// Whoever is told so may kill the daemon at once.
+#[test]
+fn that_a_vcpu_is_released_is_on_record_before_it_is_said() {
+    let mut trial = Trial::new(samples(2).chain([Step::OtherHand]).chain(samples(1)));
+    let pace = &mut Releasing {
+        waits: 0,
+        answer: None,
+    };
+    trial.run_at(SETTINGS, pace).expect("stopped");
+    let hands_off: Vec<Vec<u32>> = trial
+        .host
+        .kept
+        .lock()
+        .expect("not poisoned")
+        .iter()
+        .flatten()
+        .map(|keepsake| {
+            let held = keepsake.vcpus.iter().filter(|(_, kept)| kept.hands_off);
+            held.map(|(&number, _)| number).collect()
+        })
+        .collect();
+    assert_eq!(hands_off, [vec![], vec![1], vec![]]);
 }

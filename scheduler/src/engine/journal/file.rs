@@ -4,6 +4,8 @@
 //! new version of the whole log takes the old one's place in one step. So whenever the process ends, the file holds the last
 //! state of each vCPU, and perhaps a last line that was not written in full and does not check out.
 //!
+//! Where a new version cannot be written, as on a disk without space, the log that there is goes on.
+//!
 //! A journal that this version does not understand is left as it is: to write it anew would be to lose what it holds.
 //! A journal of an earlier boot of this machine is of no use: the guests of then are gone, or carry what they need.
 
@@ -13,7 +15,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::line::{FORMAT, Line, Read};
 use super::{Entry, Journal, JournalError, Subject};
@@ -46,18 +48,29 @@ impl FileJournal {
     /// # Errors
     /// If it cannot be read or written, or is of another format.
     pub fn open(folder: &Path, boot: Option<String>) -> Result<Self, JournalError> {
-        let holds = read(folder, boot.as_deref())?
+        let holds: BTreeMap<Subject, Entry> = read(folder, boot.as_deref())?
             .into_iter()
             .map(|entry| (entry.subject(), entry))
             .collect();
-        let (file, lines) = write_anew(folder, boot.as_deref(), &holds)?;
+        let (file, lines, torn) = match write_anew(folder, boot.as_deref(), &holds) {
+            Ok((file, lines)) => (file, lines, false),
+            // What it holds is to be given back, also where nothing can be added to it.
+            Err(error) if !holds.is_empty() => {
+                warn!(
+                    "{}; the log goes on as it is",
+                    crate::engine::daemon::chain(&error)
+                );
+                (go_on(folder)?, holds.len(), true)
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             folder: folder.to_owned(),
             file,
             boot,
             holds,
             lines,
-            torn: false,
+            torn,
         })
     }
 
@@ -199,10 +212,19 @@ fn write_anew(
         .and_then(|()| file.sync_data())
         .map_err(failed("write", new.clone()))?;
     fs::rename(&new, &path).map_err(failed("rename", new))?;
-    File::open(folder)
-        .and_then(|folder| folder.sync_data())
-        .map_err(failed("write", folder.to_owned()))?;
+    // It has the other's place now, whatever becomes of this: what is added to the other one would be lost. Only with the
+    // power may the other one come back, and that holds the same.
+    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_data()) {
+        debug!(folder = %folder.display(), "cannot be brought to disk: {error}");
+    }
     Ok((file, holds.len() + 1))
+}
+
+/// The log that there is, opened for appending.
+fn go_on(folder: &Path) -> Result<File, JournalError> {
+    let path = folder.join(NAME);
+    let mut options = OpenOptions::new();
+    options.append(true).open(&path).map_err(failed("open", path))
 }
 
 fn failed(operation: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> JournalError {

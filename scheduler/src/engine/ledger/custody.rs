@@ -8,7 +8,8 @@
 //! - An affinity that is neither the one known to hold nor one asked for is somebody else's. The vCPU is then left alone
 //!   until its original affinity is seen again, or it is released.
 //! - What the kernel does by itself is nobody's decision. A mask whose last CPU goes offline is widened by the kernel, and
-//!   one that is shown with or without its offline CPUs is the same mask.
+//!   one that is shown with or without its offline CPUs is the same mask. So nothing that is left alone is given free while
+//!   no CPU of the mask is online that it was left alone with.
 //! - The original never changes, whatever is seen later.
 
 use vcpu_policy_api::cpuset::OsCpuSet;
@@ -21,7 +22,7 @@ use crate::host::{Kept, Original};
 pub struct Custody {
     /// What it is given back.
     pub original: Original,
-    /// The affinity last known to hold: seen first, or confirmed last.
+    /// The affinity last known to hold: seen first, or confirmed last; of what is left alone, seen last.
     pub expected: OsCpuSet,
     /// Affinities that may come to hold yet: asked for without an answer, or stated once and widened by the kernel.
     pub asked: Vec<OsCpuSet>,
@@ -68,6 +69,13 @@ pub enum Finding {
     Overridden,
     /// Somebody else has set the original again, or nothing of its own: the vCPU may be moved from there.
     Returned,
+}
+
+impl Finding {
+    /// Whether it is somebody else's doing.
+    pub fn is_decision(&self) -> bool {
+        matches!(self, Self::Taken | Self::Overridden | Self::Returned)
+    }
 }
 
 /// An affinity that is seen, among those that are known.
@@ -149,10 +157,20 @@ impl Custody {
 
     /// Judges the affinity that is seen, and remembers it.
     pub fn observe(&mut self, seen: &OsCpuSet, scene: Scene<'_>, manual: ManualPins) -> Finding {
+        let shown = std::mem::replace(&mut self.expected, seen.clone());
         match &mut self.hold {
+            Some(Hold::Manual(_)) if manual == ManualPins::Override => {
+                self.settle(seen, scene.online);
+                Finding::Returned
+            }
+            Some(Hold::Manual(held) | Hold::Initial(held))
+                if is_offline(held, scene.online) && (*seen == shown || is_wide(seen, scene)) =>
+            {
+                Finding::Unchanged
+            }
             Some(Hold::Manual(held)) => {
                 held.clone_from(seen);
-                if manual == ManualPins::Override || same(seen, &self.resolve(scene), scene.online) {
+                if same(seen, &self.resolve(scene), scene.online) {
                     self.settle(seen, scene.online);
                     return Finding::Returned;
                 }
@@ -167,7 +185,10 @@ impl Custody {
                 }
                 Finding::Unchanged
             }
-            None => self.judge(seen, scene, manual),
+            None => {
+                self.expected = shown;
+                self.judge(seen, scene, manual)
+            }
         }
     }
 
@@ -198,6 +219,7 @@ impl Custody {
                 Finding::Overridden
             }
             Mask::Other => {
+                self.expected.clone_from(seen);
                 self.hold = Some(Hold::Manual(seen.clone()));
                 Finding::Taken
             }
@@ -226,11 +248,23 @@ impl Custody {
         self.hold.is_none() && (self.is_unseen() || self.recognise(seen, scene) != Mask::Other)
     }
 
+    /// Whether this is an affinity that it is known to have, or to have been asked to have, left alone or not.
+    pub fn is_known(&self, seen: &OsCpuSet, scene: Scene<'_>) -> bool {
+        match &self.hold {
+            _ if self.is_unseen() => true,
+            Some(Hold::Manual(held) | Hold::Initial(held)) => same(seen, held, scene.online),
+            None => self.is_ours(seen, scene),
+        }
+    }
+
     /// Ends the hold on it: it may be moved from where it is. Whether there was one.
     pub fn release(&mut self) -> bool {
         match self.hold.take() {
             Some(Hold::Manual(held) | Hold::Initial(held)) => {
-                self.expected = held;
+                // The kernel may have widened it, and find back to it.
+                if held != self.expected {
+                    self.remember(held);
+                }
                 true
             }
             None => false,
@@ -257,12 +291,14 @@ impl Custody {
         self.intended = None;
     }
 
-    /// It was not pinned to this, and will not be.
+    /// What was intended is not asked for after all. It may have been earlier, and that may come about yet.
+    pub fn withdraw(&mut self) {
+        self.intended = None;
+    }
+
+    /// This was asked for, and will not come about.
     pub fn retract(&mut self, cpus: &OsCpuSet) {
-        // What was only intended may have been asked for earlier, and that may come about yet.
-        if self.intended.take().is_none() {
-            self.asked.retain(|asked| asked != cpus);
-        }
+        self.asked.retain(|asked| asked != cpus);
     }
 
     /// The affinity to give back, as far as its CPUs are online; all that is inherited where none of them is.

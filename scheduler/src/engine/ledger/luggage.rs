@@ -1,11 +1,15 @@
 //! What a running domain carries of ours, and whether it takes what it is to carry.
 //!
 //! Asking a domain to carry something costs a call that has libvirt write the domain's status, so it is asked once for each
-//! change, and a domain that refuses is not asked for the same again. Where an answer is lost, either may hold.
+//! change, and one that did not take it is asked again only when one of its vCPUs is to be pinned.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::host::{DomainSample, Keepsake, Original, PinError, Token};
+use tracing::debug;
+
+use super::Ledger;
+use crate::host::{DomainKey, DomainSample, Host, Keepsake, Original, PinError, Token, VcpuKey};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -14,8 +18,6 @@ pub(super) struct Luggage {
     shown: Option<Arc<Keepsake>>,
     /// What it carries, as far as is known.
     carried: Option<Keepsake>,
-    /// Whether it was asked to carry nothing any more, and did not answer.
-    may_be_bare: bool,
     /// Whether it may have to carry something else.
     stale: bool,
     takes: Takes,
@@ -26,10 +28,9 @@ pub(super) struct Luggage {
 enum Takes {
     /// It did, or was not asked.
     It,
-    /// It was busy: it is asked again when one of its vCPUs is to be pinned, and not before, since asking may take long.
+    /// It did not: it is asked again when one of its vCPUs is to be pinned, and not before, since asking a busy domain may
+    /// take long.
     ItLater,
-    /// Not this, and it is not asked again.
-    NotThis,
     /// Nothing at all: no domain of its host can carry anything.
     Nothing,
 }
@@ -42,7 +43,6 @@ impl Luggage {
             shown: domain.keepsake.clone(),
             stale: carried.is_some(),
             carried,
-            may_be_bare: false,
             takes: Takes::It,
         }
     }
@@ -56,18 +56,9 @@ impl Luggage {
         };
         if !same {
             self.shown.clone_from(&domain.keepsake);
-            self.may_be_bare = false;
             self.carried = domain.keepsake.as_deref().cloned();
             self.is_to_change();
         }
-    }
-
-    /// Whether a domain carries what cannot be this: it is another run then.
-    pub(super) fn is_not_of(&self, domain: &DomainSample) -> bool {
-        self.carried.as_ref().is_some_and(|carried| {
-            let seen = domain.keepsake.as_ref();
-            seen.map_or(!self.may_be_bare, |seen| seen.token != carried.token)
-        })
     }
 
     /// What it is to carry may be something else from now on.
@@ -85,7 +76,7 @@ impl Luggage {
 
     /// Whether it may have to carry something else than it does, and may take it.
     pub(super) fn may_take(&self) -> bool {
-        self.stale && matches!(self.takes, Takes::It | Takes::ItLater)
+        self.stale && self.takes != Takes::Nothing
     }
 
     /// Whether no domain of its host can carry anything.
@@ -111,22 +102,15 @@ impl Luggage {
     /// It carries this now.
     pub(super) fn carries(&mut self, keepsake: Option<Keepsake>) {
         self.carried = keepsake;
-        self.may_be_bare = false;
         self.stale = false;
         self.takes = Takes::It;
-    }
-
-    /// It was asked to carry this, and whether it does is not known.
-    pub(super) fn may_carry(&mut self, keepsake: Option<&Keepsake>) {
-        self.may_be_bare = keepsake.is_none();
     }
 
     /// It does not take what it is to carry.
     pub(super) fn does_not_carry(&mut self, why: &PinError) {
         self.takes = match why {
-            passing if passing.passes() => Takes::ItLater,
             PinError::Unsupported { .. } => Takes::Nothing,
-            _ => Takes::NotThis,
+            _ => Takes::ItLater,
         };
     }
 
@@ -134,5 +118,55 @@ impl Luggage {
     pub(super) fn start_over(&mut self) {
         self.stale = self.carried.is_some();
         self.takes = Takes::It;
+    }
+}
+
+impl Ledger {
+    /// Which domains may have to carry something else than they do.
+    pub fn stale(&self) -> BTreeSet<DomainKey> {
+        let stale = self.runs.iter().filter(|(_, run)| run.luggage.is_stale());
+        stale.map(|(key, _)| *key).collect()
+    }
+
+    /// Has these domains carry what they are to carry now, where that is not what they do.
+    ///
+    /// Those that do not take it are given with the reason; without a connection the rest is left undone.
+    pub fn keep(&mut self, host: &mut dyn Host, domains: &BTreeSet<DomainKey>) -> Vec<(DomainKey, PinError)> {
+        let mut refusals = Vec::new();
+        for key in domains {
+            let Some(run) = self.runs.get_mut(key).filter(|run| run.luggage.may_take()) else {
+                continue;
+            };
+            if run.records() > 0 {
+                run.ensure_token(&mut self.new_token);
+            }
+            let keepsake = run.keepsake();
+            if run.luggage.known() == keepsake.as_ref() {
+                run.luggage.carries(keepsake);
+                continue;
+            }
+            match host.keep(key, keepsake.as_ref()) {
+                Ok(()) => run.luggage.carries(keepsake),
+                Err(error) => {
+                    debug!(domain = %run.name, "it does not carry its originals: {error}");
+                    let lost = matches!(error, PinError::Host(_));
+                    // Without an answer, what it carries shows over the next connection.
+                    if !lost {
+                        run.luggage.does_not_carry(&error);
+                    }
+                    refusals.push((*key, error));
+                    if lost {
+                        break;
+                    }
+                }
+            }
+        }
+        refusals
+    }
+
+    /// Whether the original of a vCPU would be found again, whatever becomes of this process and of the domain's.
+    pub fn is_safe(&self, vcpu: &VcpuKey) -> bool {
+        let run = self.runs.get(&vcpu.domain_key());
+        run.is_some_and(|run| run.is_safe(vcpu.number))
     }
 }

@@ -7,7 +7,7 @@
 //! ```text
 //! observe(sample)             whose are the affinities?       before each decision
 //! intend(pins), keep(host)    recorded, in both places        before the first pin of a tick
-//! confirm / retract           what became of each             after each pin
+//! confirm, retract, withdraw  what became of each             after each pin
 //! ```
 //!
 //! **Runs.** What is recorded belongs to one run of a domain. It is found again, after a crash or a new connection, by what
@@ -15,40 +15,41 @@
 //! gets nothing of what a former run had. A run that comes back under another incarnation but with its token (after a managed
 //! save, or from another host) has the affinities it left with.
 //!
-//! **Absence.** A vCPU that a sample does not show may only not have been read, so it is forgotten after a few samples; the
-//! record of a run that ended is kept for a while, in case it comes back.
+//! **Absence.** A vCPU that a sample does not show may only not have been read, so it counts as unplugged after a few samples.
+//! libvirt keeps what was set for it, also by us, and sets that again when it is plugged in: so its record is kept. If it comes
+//! back with another affinity than the one known, it is a new one. The record of a run that ended is kept for a while, in
+//! case it comes back.
 
 mod custody;
+mod ended;
+mod giving_back;
 mod luggage;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::Arc;
 
-use tracing::debug;
 use vcpu_policy_api::cpuset::OsCpuSet;
 
 pub use self::custody::{Custody, Finding, Hold, Scene};
+use self::ended::Ended;
 use self::run::Run;
 use super::journal::{Entry, Journal, JournalError, Line, Subject, Unkept};
 use super::terms::Terms;
-use crate::host::{DomainKey, DomainSample, DomainUuid, Host, PinError, Sample, Token, VcpuKey};
+use crate::host::{DomainKey, DomainSample, DomainUuid, Sample, Token, VcpuKey};
 
 /// Makes a token that was never made before.
 pub type NewToken = Box<dyn FnMut() -> Token + Send>;
 
 /// For how many samples in a row a vCPU may be missing before it counts as unplugged.
 const SAMPLES_MISSING: u32 = 3;
-/// For how many samples the record of a run that ended is kept.
-const SAMPLES_ENDED: u32 = 64;
 
 /// See the [module](self).
 pub struct Ledger {
     journal: Box<dyn Journal>,
     new_token: NewToken,
     runs: BTreeMap<DomainKey, Run>,
-    /// Records of runs that are not there (any more), and for how many samples.
-    ended: Vec<(Entry, u32)>,
+    ended: Ended,
     online: OsCpuSet,
     /// When the sample was read that was taken in last.
     observed_at_ns: Option<u64>,
@@ -89,7 +90,7 @@ impl Ledger {
             journal,
             new_token,
             runs: BTreeMap::new(),
-            ended: left.into_iter().map(|entry| (entry, 0)).collect(),
+            ended: Ended::left(left),
             online: OsCpuSet::new(),
             observed_at_ns: None,
             unwritten: BTreeSet::new(),
@@ -122,12 +123,19 @@ impl Ledger {
         let mut observed = Observed::default();
         for domain in &sample.domains {
             let key = domain.key();
-            let run = self.run_of(key, domain);
+            let (name, uuid, definition) = (&domain.name, domain.uuid, &domain.definition);
+            let is_managed = || {
+                let standing = terms.constraints.of_domain(name, uuid, definition);
+                standing.management().is_managed()
+            };
+            let run = self.run_of(key, domain, sample.connection);
             let scene = run::Surroundings {
+                connection: sample.connection,
                 online: &online,
                 online_before: &online_before,
                 manual: terms.manual_pins,
                 initial: terms.initial_pins,
+                is_managed: &is_managed,
             };
             for change in run.observe(domain, scene) {
                 let vcpu = key.vcpu(change.number);
@@ -150,17 +158,16 @@ impl Ledger {
     }
 
     /// The run that a sample shows, which may be another one than was known by its key.
-    fn run_of(&mut self, key: DomainKey, domain: &DomainSample) -> &mut Run {
-        if self.runs.get(&key).is_some_and(|run| run.is_other_than(domain)) {
+    fn run_of(&mut self, key: DomainKey, domain: &DomainSample, connection: u64) -> &mut Run {
+        let known = self.runs.get(&key);
+        if known.is_some_and(|run| run.is_other_than(domain, connection)) {
             self.part_with(key);
         }
         match self.runs.entry(key) {
             btree_map::Entry::Occupied(known) => known.into_mut(),
             btree_map::Entry::Vacant(unknown) => {
-                let is_of =
-                    |(entry, _): &mut (Entry, u32)| entry.domain == key.uuid && Run::is_of(domain, entry);
-                let records = self.ended.extract_if(.., is_of).map(|(entry, _)| entry).collect();
-                unknown.insert(Run::meet(domain, records))
+                let is_of = |entry: &Entry| entry.domain == key.uuid && Run::is_of(domain, entry);
+                unknown.insert(Run::meet(domain, connection, self.ended.take(is_of)))
             }
         }
     }
@@ -169,7 +176,7 @@ impl Ledger {
     fn part_with(&mut self, key: DomainKey) {
         if let Some(run) = self.runs.remove(&key) {
             self.forgotten.extend(run.off_record());
-            self.ended.extend(run.entries().map(|entry| (entry, 0)));
+            self.ended.extend(run.entries());
         }
     }
 
@@ -181,10 +188,7 @@ impl Ledger {
             .map(DomainSample::key)
             .chain(sample.unread.iter().copied())
             .collect();
-        let is_unread = |entry: &Entry| sample.unread.iter().any(|key| key.uuid == entry.domain);
-        for (_, samples) in self.ended.iter_mut().filter(|(entry, _)| !is_unread(entry)) {
-            *samples += 1;
-        }
+        self.forgotten.extend(self.ended.wait(&sample.unread));
         let ended: Vec<DomainKey> = self
             .runs
             .keys()
@@ -197,14 +201,6 @@ impl Ledger {
         let runs = &self.runs;
         self.unwritten
             .retain(|vcpu| runs.contains_key(&vcpu.domain_key()));
-        let forgotten = &mut self.forgotten;
-        self.ended.retain(|(entry, samples)| {
-            let keep = *samples <= SAMPLES_ENDED;
-            if !keep {
-                forgotten.push(entry.subject());
-            }
-            keep
-        });
     }
 
     /// Whether a vCPU is to be left alone.
@@ -249,6 +245,11 @@ impl Ledger {
     /// Takes note that a vCPU was pinned.
     pub fn confirm(&mut self, vcpu: &VcpuKey, cpus: &OsCpuSet) {
         self.change(vcpu, |custody| custody.confirm(cpus));
+    }
+
+    /// Takes note that what was intended for a vCPU is not asked of the host after all.
+    pub fn withdraw(&mut self, vcpu: &VcpuKey) {
+        self.change(vcpu, Custody::withdraw);
     }
 
     /// Takes note that a vCPU was not pinned, and will not be by what was asked.
@@ -314,132 +315,6 @@ impl Ledger {
             }
         }
         Ok(())
-    }
-
-    /// Which domains may have to carry something else than they do.
-    pub fn stale(&self) -> BTreeSet<DomainKey> {
-        let stale = self.runs.iter().filter(|(_, run)| run.luggage.is_stale());
-        stale.map(|(key, _)| *key).collect()
-    }
-
-    /// Has these domains carry what they are to carry now, where that is not what they do.
-    ///
-    /// Those that do not take it are given with the reason; without a connection the rest is left undone.
-    pub fn keep(&mut self, host: &mut dyn Host, domains: &BTreeSet<DomainKey>) -> Vec<(DomainKey, PinError)> {
-        let mut refusals = Vec::new();
-        for key in domains {
-            let Some(run) = self.runs.get_mut(key).filter(|run| run.luggage.may_take()) else {
-                continue;
-            };
-            if run.records() > 0 {
-                run.ensure_token(&mut self.new_token);
-            }
-            let keepsake = run.keepsake();
-            if run.luggage.known() == keepsake.as_ref() {
-                run.luggage.carries(keepsake);
-                continue;
-            }
-            match host.keep(key, keepsake.as_ref()) {
-                Ok(()) => run.luggage.carries(keepsake),
-                Err(error) => {
-                    debug!(domain = %run.name, "it does not carry its originals: {error}");
-                    let lost = matches!(error, PinError::Host(_));
-                    if lost {
-                        run.luggage.may_carry(keepsake.as_ref());
-                    } else {
-                        run.luggage.does_not_carry(&error);
-                    }
-                    refusals.push((*key, error));
-                    if lost {
-                        break;
-                    }
-                }
-            }
-        }
-        refusals
-    }
-
-    /// Whether the original of a vCPU would be found again, whatever becomes of this process and of the domain's.
-    pub fn is_safe(&self, vcpu: &VcpuKey) -> bool {
-        let run = self.runs.get(&vcpu.domain_key());
-        run.is_some_and(|run| run.is_safe(vcpu.number))
-    }
-
-    /// The running domains of which something is recorded, or that carry something.
-    pub(super) fn recorded(&self) -> Vec<DomainKey> {
-        let recorded = self
-            .runs
-            .iter()
-            .filter(|(_, run)| run.records() > 0 || run.luggage.known().is_some());
-        recorded.map(|(key, _)| *key).collect()
-    }
-
-    /// The vCPUs of a domain that were pinned, or were to be.
-    pub(super) fn touched(&self, domain: &DomainKey) -> Vec<VcpuKey> {
-        self.runs.get(domain).map_or_else(Vec::new, |run| {
-            run.touched().map(|number| domain.vcpu(number)).collect()
-        })
-    }
-
-    /// The name of a running domain.
-    pub(super) fn name(&self, domain: &DomainKey) -> Option<&Arc<str>> {
-        self.runs.get(domain).map(|run| &run.name)
-    }
-
-    /// What a vCPU is given back now.
-    pub(super) fn original(&self, vcpu: &VcpuKey) -> Option<OsCpuSet> {
-        let run = self.runs.get(&vcpu.domain_key())?;
-        run.original(vcpu.number, &self.online)
-    }
-
-    /// Whether an affinity of ours may yet come to hold on a vCPU by itself.
-    pub(super) fn is_pending(&self, vcpu: &VcpuKey) -> bool {
-        self.custody(vcpu).is_some_and(Custody::is_pending)
-    }
-
-    /// Forgets a domain: it was given back what it had.
-    pub(super) fn forget(&mut self, domain: &DomainKey) {
-        if let Some(run) = self.runs.get_mut(domain) {
-            self.forgotten.extend(run.entries().map(|entry| entry.subject()));
-            self.forgotten.extend(run.off_record());
-            run.start_over();
-            self.unwritten.retain(|vcpu| vcpu.domain_key() != *domain);
-        }
-    }
-
-    /// Forgets the records of runs that are not there any more, but not those that are only `unread`; gives the names of
-    /// these.
-    pub(super) fn forget_the_ended(&mut self, unread: &[DomainKey]) -> BTreeSet<String> {
-        let is_unread = |entry: &Entry| unread.iter().any(|key| key.uuid == entry.domain);
-        let gone = self.ended.extract_if(.., |(entry, _)| !is_unread(entry));
-        self.forgotten.extend(gone.map(|(entry, _)| entry.subject()));
-        self.ended.iter().map(|(entry, _)| entry.name.clone()).collect()
-    }
-
-    /// Whether a domain carries anything of ours.
-    pub(super) fn is_carrying(&self, domain: &DomainKey) -> bool {
-        self.runs
-            .get(domain)
-            .is_some_and(|run| run.luggage.known().is_some())
-    }
-
-    /// Whether nothing is recorded anywhere. Before the first sample that is not known: domains may carry something. What the
-    /// journal is still to forget is recorded.
-    pub fn has_nothing_to_give_back(&self) -> bool {
-        !self.online.is_empty()
-            && self.ended.is_empty()
-            && self.forgotten.is_empty()
-            && self.recorded().is_empty()
-    }
-
-    /// The CPUs that were online in the last sample.
-    pub(super) fn online(&self) -> &OsCpuSet {
-        &self.online
-    }
-
-    /// How many vCPUs are recorded in all: pinned, or pinned by someone else.
-    pub fn records(&self) -> usize {
-        self.runs.values().map(Run::records).sum::<usize>() + self.ended.len()
     }
 }
 

@@ -1,14 +1,17 @@
 //! What the ledger knows of one run of a domain: its vCPUs, what tells it from other runs, and what it carries.
 
+mod record;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vcpu_policy_api::cpuset::OsCpuSet;
 
+use self::record::{has_incarnation, subject};
 use super::custody::{Custody, Finding, Scene};
 use super::luggage::Luggage;
 use super::{NewToken, SAMPLES_MISSING};
-use crate::engine::journal::{Entry, Line, Subject};
+use crate::engine::journal::{Entry, Subject};
 use crate::engine::terms::{InitialPins, ManualPins};
 use crate::host::{Definition, DomainSample, DomainUuid, Incarnation, Keepsake, Kept, Token};
 
@@ -18,6 +21,8 @@ pub(super) struct Run {
     uuid: DomainUuid,
     pub(super) name: Arc<str>,
     pub(super) incarnation: Option<Incarnation>,
+    /// Over which it was seen last.
+    connection: u64,
     /// Given when something is first recorded.
     token: Option<Token>,
     definition: Arc<Definition>,
@@ -43,10 +48,13 @@ struct Tracked {
 /// What a sample is judged by.
 #[derive(Clone, Copy)]
 pub(super) struct Surroundings<'a> {
+    pub(super) connection: u64,
     pub(super) online: &'a OsCpuSet,
     pub(super) online_before: &'a OsCpuSet,
     pub(super) manual: ManualPins,
     pub(super) initial: InitialPins,
+    /// Whether the domain may be moved. Asked only where something has changed.
+    pub(super) is_managed: &'a dyn Fn() -> bool,
 }
 
 /// What a sample changed about one vCPU.
@@ -69,7 +77,7 @@ impl Run {
     }
 
     /// A run that is seen for the first time; `records` are what the journal has of it.
-    pub(super) fn meet(domain: &DomainSample, records: Vec<Entry>) -> Self {
+    pub(super) fn meet(domain: &DomainSample, connection: u64, records: Vec<Entry>) -> Self {
         let carried = domain.keepsake.as_deref();
         let token = carried
             .map(|keepsake| keepsake.token.clone())
@@ -100,6 +108,7 @@ impl Run {
             uuid: domain.uuid,
             name: Arc::clone(&domain.name),
             incarnation: domain.incarnation.clone(),
+            connection,
             token,
             definition: Arc::clone(&domain.definition),
             vcpus,
@@ -110,11 +119,16 @@ impl Run {
 
     /// Whether a domain that is seen with this key is another run all the same: ids may begin anew with a connection.
     ///
-    /// Where the host tells no incarnation, the token does: a domain that does not carry it any more is not the one that did.
-    pub(super) fn is_other_than(&self, domain: &DomainSample) -> bool {
+    /// Where the host tells no incarnation, only the token does, over another connection: a domain that does not carry ours is
+    /// not known. What of the same run is forgotten by that was never pinned, or is given back.
+    pub(super) fn is_other_than(&self, domain: &DomainSample, connection: u64) -> bool {
         match (&self.incarnation, &domain.incarnation) {
             (Some(known), Some(seen)) => known != seen,
-            _ => self.luggage.is_not_of(domain),
+            _ if self.connection == connection => false,
+            _ => match (&self.token, &domain.keepsake) {
+                (Some(known), Some(carried)) => carried.token != *known,
+                _ => true,
+            },
         }
     }
 
@@ -124,14 +138,14 @@ impl Run {
             .superseded
             .drain(..)
             .map(|subject| Change {
-                number: subject.vcpu,
-                forgotten: Some(subject),
-                ..Change::default()
+                forgotten: Some(subject.clone()),
+                ..Change::of(subject.vcpu)
             })
             .collect();
         if !Arc::ptr_eq(&self.name, &domain.name) {
             self.name = Arc::clone(&domain.name);
         }
+        self.connection = scene.connection;
         if self.incarnation.is_none() {
             self.incarnation.clone_from(&domain.incarnation);
         }
@@ -158,10 +172,20 @@ impl Run {
             online_before: surroundings.online_before,
             inherited: inherited.unwrap_or(surroundings.online),
         };
-        let tracked = self.vcpus.entry(number).or_insert_with(|| Tracked {
+        let first_seen = || Tracked {
             known: true,
             ..Tracked::not_yet_seen(Custody::first_seen(seen, scene, surroundings.initial))
-        });
+        };
+        let tracked = self.vcpus.entry(number).or_insert_with(first_seen);
+        if tracked.is_unplugged() && !tracked.custody.is_known(seen, scene) {
+            *tracked = Tracked {
+                journalled: tracked.journalled,
+                seen: true,
+                ..first_seen()
+            };
+            self.luggage.is_to_change();
+            return Some(Change::of(number));
+        }
         tracked.custody.meet(seen);
         let adopted = !std::mem::replace(&mut tracked.known, true);
         tracked.seen = true;
@@ -173,41 +197,44 @@ impl Run {
         let expected = custody.expected.clone();
         let kept = custody.kept();
         let finding = custody.observe(seen, scene, surroundings.manual);
+        let is_news = finding != Finding::Unchanged;
+        if is_news && kept.is_none() && !adopted && !(surroundings.is_managed)() {
+            // Whoever sets its affinity is nobody's concern here: what it has when it is to be managed counts as found.
+            if finding.is_decision() {
+                *custody = Custody::first_seen(seen, scene, surroundings.initial);
+            }
+            return None;
+        }
         if adopted || kept != custody.kept() {
             self.luggage.is_to_change();
         }
-        let said = finding != Finding::Unchanged;
-        (said || adopted).then(|| Change {
+        (is_news || adopted).then(|| Change {
             number,
-            finding: said.then(|| (finding, expected, seen.clone())),
+            finding: is_news.then(|| (finding, expected, seen.clone())),
             adopted,
-            forgotten: None,
+            ..Change::of(number)
         })
     }
 
-    /// Counts for how long vCPUs are not there, and forgets those that are gone.
+    /// Counts for how long vCPUs are not there, and forgets those that are gone and of which there is no record.
     fn miss_the_absent(&mut self, changes: &mut Vec<Change>) {
         let (uuid, token) = (self.uuid, &self.token);
-        let mut lost_one = false;
         self.vcpus.retain(|&number, tracked| {
             if std::mem::take(&mut tracked.seen) {
                 return true;
             }
-            tracked.missing += 1;
-            let gone = tracked.missing >= SAMPLES_MISSING;
-            if gone && (tracked.journalled || tracked.custody.is_on_record()) {
-                lost_one = true;
+            tracked.missing = tracked.missing.saturating_add(1);
+            if !tracked.is_unplugged() || tracked.custody.is_on_record() {
+                return true;
+            }
+            if tracked.journalled {
                 changes.push(Change {
-                    number,
                     forgotten: token.as_ref().map(|token| subject(uuid, token, number)),
-                    ..Change::default()
+                    ..Change::of(number)
                 });
             }
-            !gone
+            false
         });
-        if lost_one {
-            self.luggage.is_to_change();
-        }
     }
 
     pub(super) fn custody(&self, number: u32) -> Option<&Custody> {
@@ -272,50 +299,6 @@ impl Run {
         }
     }
 
-    /// What the journal is to say of a vCPU; `None` without a token.
-    pub(super) fn entry(&self, number: u32) -> Option<Entry> {
-        let (token, custody) = (self.token.as_ref()?, self.custody(number)?);
-        let run = self.incarnation.as_ref();
-        Some(Entry::new((self.uuid, &self.name), token, run, number, custody))
-    }
-
-    /// What the journal is to be told of a vCPU, if anything.
-    pub(super) fn line(&mut self, number: u32, new_token: &mut NewToken) -> Option<Line> {
-        if self.is_on_record(number) {
-            self.ensure_token(new_token);
-            self.vcpus.get_mut(&number)?.journalled = true;
-            return self.entry(number).map(Line::Vcpu);
-        }
-        let token = self.token.as_ref()?;
-        let journalled = self.vcpus.get(&number)?.journalled;
-        journalled.then(|| Line::Forget(subject(self.uuid, token, number)))
-    }
-
-    /// The journal was told of a vCPU.
-    pub(super) fn told(&mut self, number: u32) {
-        if let Some(tracked) = self.vcpus.get_mut(&number) {
-            tracked.journalled = tracked.custody.is_on_record();
-        }
-    }
-
-    /// What the journal is to say of all that is recorded.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
-        let seen = |number: &u32| self.custody(*number).is_some_and(|custody| !custody.is_unseen());
-        let numbers = self.on_record().filter(seen);
-        numbers.filter_map(|number| self.entry(number))
-    }
-
-    /// What the journal holds of it though nothing is recorded any more.
-    pub(super) fn off_record(&self) -> impl Iterator<Item = Subject> {
-        let off = |tracked: &Tracked| tracked.journalled && !tracked.custody.is_on_record();
-        let numbers = self.vcpus.iter().filter(move |(_, tracked)| off(tracked));
-        let token = self.token.iter();
-        token.flat_map(move |token| {
-            let numbers = numbers.clone();
-            numbers.map(|(&number, _)| subject(self.uuid, token, number))
-        })
-    }
-
     /// What it is to carry; needs a token if that is anything.
     pub(super) fn keepsake(&self) -> Option<Keepsake> {
         let vcpus: BTreeMap<u32, Kept> = self
@@ -345,7 +328,22 @@ impl Run {
     }
 }
 
+impl Change {
+    /// Nothing but that what the journal says of it may be another thing now.
+    fn of(number: u32) -> Self {
+        Self {
+            number,
+            ..Self::default()
+        }
+    }
+}
+
 impl Tracked {
+    /// Whether it was not there for so long that it is not only unread.
+    fn is_unplugged(&self) -> bool {
+        self.missing >= SAMPLES_MISSING
+    }
+
     fn not_yet_seen(custody: Custody) -> Self {
         Self {
             custody,
@@ -363,20 +361,5 @@ fn at_rest<'a>(definition: &'a Definition, number: u32, online: &'a OsCpuSet) ->
         online,
         online_before: online,
         inherited: definition.cpus_of(number).unwrap_or(online),
-    }
-}
-
-fn subject(domain: DomainUuid, token: &Token, vcpu: u32) -> Subject {
-    Subject {
-        domain,
-        token: token.0.to_string(),
-        vcpu,
-    }
-}
-
-fn has_incarnation(domain: &DomainSample, entry: &Entry) -> bool {
-    match (&domain.incarnation, &entry.run) {
-        (Some(incarnation), Some(run)) => *incarnation.0 == **run,
-        _ => false,
     }
 }

@@ -38,6 +38,7 @@ mod tests;
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::debug;
 use uuid::Uuid;
@@ -73,12 +74,17 @@ pub enum Access {
 /// A host reached through libvirt.
 pub struct LibvirtHost {
     connection: Connection,
+    /// Among all connections of this process.
+    number: u64,
     uri: String,
     counters: Counters,
     shape: Shape,
     uuid: Option<Uuid>,
     guests: Guests,
 }
+
+/// How many connections there were.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// What is done with one domain, as errors name it.
 const PIN: &str = "pin a vCPU on";
@@ -110,6 +116,7 @@ impl LibvirtHost {
             guests: Guests::new(&uri, changes),
             uuid: identity::host_uuid(&uri, &capabilities),
             connection,
+            number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             uri,
             shape,
         })
@@ -258,6 +265,7 @@ impl Host for LibvirtHost {
             isolated: self.shape.isolated.clone(),
             domains,
             unread: self.guests.unread(),
+            connection: self.number,
         })
     }
 

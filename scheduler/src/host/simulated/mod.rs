@@ -288,6 +288,7 @@ impl Host for SimulatedHost {
                 .map(|guest| guest.sample(counters_read_at_ns))
                 .collect(),
             unread: Vec::new(),
+            connection: 0,
         })
     }
 

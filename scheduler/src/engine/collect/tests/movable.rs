@@ -33,6 +33,7 @@ impl Course {
                 isolated: OsCpuSet::new(),
                 domains: vec![domain("web-1", 1, two()), domain("db-1", 1, two())],
                 unread: Vec::new(),
+                connection: 0,
             },
             budget: None,
         };

@@ -193,3 +193,45 @@ fn what_follows_half_a_line_is_a_line_of_its_own() {
     journal.append(&[Line::Vcpu(entry(0, "0"))]).expect("written");
     assert_eq!(read(folder.path(), Some("boot")).expect("read"), [entry(0, "0")]);
 }
+
+/// The new version of the log is in its place, and then something fails: what is added is added to that one.
+#[test]
+fn what_is_added_is_added_to_the_log_that_has_the_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut journal = open(folder.path());
+    let mode = |mode| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(folder.path(), permissions).expect("set");
+    };
+    // Files in it can be replaced; itself it cannot be opened, except by root.
+    mode(0o300);
+    let lines: Vec<Line> = (0..100).map(|at| Line::Vcpu(entry(at % 2, "0"))).collect();
+    for _ in 0..20 {
+        journal.append(&lines).expect("written");
+    }
+    journal.append(&[Line::Vcpu(entry(2, "0"))]).expect("written");
+    mode(0o700);
+    assert!(lines_of(&text(folder.path())) < 20 * lines.len(), "written anew");
+    assert_eq!(read(folder.path(), Some("boot")).expect("read").len(), 3);
+}
+
+/// Without space for a new version, what the log holds can still be given back.
+#[test]
+fn a_log_that_cannot_be_written_anew_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    open(folder.path())
+        .append(&[Line::Vcpu(entry(0, "0"))])
+        .expect("written");
+    // Cut within a line, as by a disk that was full.
+    let mut cut = text(folder.path());
+    cut.extend_from_slice(b"half a li");
+    fs::write(folder.path().join(NAME), &cut).expect("written");
+    fs::create_dir(folder.path().join(NEW_NAME)).expect("in the way");
+    let mut journal = open(folder.path());
+    assert_eq!(journal.entries().count(), 1);
+    journal.append(&[Line::Vcpu(entry(1, "0"))]).expect("written");
+    drop(journal);
+    assert_eq!(read(folder.path(), Some("boot")).expect("read").len(), 2);
+    let other_boot = FileJournal::open(folder.path(), Some("other".to_owned()));
+    assert!(other_boot.is_err(), "a log of another boot does not go on");
+}

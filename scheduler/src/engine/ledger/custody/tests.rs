@@ -8,7 +8,7 @@ fn cpus(list: &str) -> OsCpuSet {
 
 /// Tells a story about a vCPU on CPUs 0 to 3, which begins with the affinity `first`.
 ///
-/// Steps: `intend C`, `ask`, `confirm C`, `retract C`, `online C` (these are online from now on), `release`, and `see C`, to which
+/// Steps: `intend C`, `ask`, `confirm C`, `withdraw`, `retract C`, `online C` (these are online from now on), `release`, and `see C`, to which
 /// the finding is added. In the end the affinity that would be given back is told.
 #[track_caller]
 fn check(first: &str, steps: &str, expect: &str) {
@@ -53,6 +53,7 @@ fn check_with(
             "intend" => custody.intend(&cpus(list)),
             "ask" => custody.ask(),
             "confirm" => custody.confirm(&cpus(list)),
+            "withdraw" => custody.withdraw(),
             "retract" => custody.retract(&cpus(list)),
             "online" => online = cpus(list),
             "release" => told.push(format!("release {}", custody.release())),
@@ -209,6 +210,41 @@ fn the_kernel_is_not_another_hand() {
         "2-3",
         &format!("{shrunk}see 2, see 2"),
         "2 Unchanged; 2 Unchanged; 2 Unchanged; gives back 2-3",
+    );
+}
+
+/// Someone has pinned it to a CPU that goes offline then: that the kernel lets it run anywhere gives nothing free.
+#[test]
+fn what_the_kernel_widens_is_left_alone_as_before() {
+    let widened = "see 2, online 0-1,3, see 0-1,3, ";
+    check(
+        "0-3",
+        &format!("{widened}see 0-1,3, online 0-3, see 2"),
+        "2 Taken; 0-1,3 Unchanged; 0-1,3 Unchanged; 2 Unchanged; gives back 0-3, held",
+    );
+    // Of this nobody can say that it is not the original.
+    check(
+        "0-3",
+        &format!("{widened}online 0-3, see 0-3"),
+        "2 Taken; 0-1,3 Unchanged; 0-3 Returned; gives back 0-3",
+    );
+    check(
+        "0-3",
+        &format!("{widened}see 1, online 0-3, see 1, see 0-3"),
+        "2 Taken; 0-1,3 Unchanged; 1 Unchanged; 1 Unchanged; 0-3 Returned; gives back 0-3",
+    );
+    check(
+        "0-3",
+        &format!("{widened}release, see 0-1,3, online 0-3, see 2"),
+        "2 Taken; 0-1,3 Unchanged; release true; 0-1,3 Unchanged; 2 Confirmed; gives back 0-3",
+    );
+    let respected = (ManualPins::Respect, InitialPins::Respect);
+    check_with(
+        respected,
+        "0-3",
+        "2",
+        "online 0-1,3, see 0-1,3, online 0-3, see 2",
+        "0-1,3 Unchanged; 2 Unchanged; gives back 2, held",
     );
 }
 

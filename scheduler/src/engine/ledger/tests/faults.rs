@@ -24,6 +24,7 @@ fn sample(at: u64, online: &str, domains: Vec<DomainSample>) -> Sample {
         isolated: OsCpuSet::new(),
         domains,
         unread: Vec::new(),
+        connection: 0,
     }
 }
 
@@ -177,17 +178,80 @@ fn a_domain_goes_on_carrying_what_of_it_is_not_shown_yet() {
     );
 }
 
+/// Ids may begin anew with a connection; over one of them each is given once.
+/// It came back from a managed save without a vCPU that someone else had pinned.
 #[test]
-fn without_an_incarnation_the_token_tells_the_run() {
+fn what_a_domain_carries_of_a_vcpu_waits_until_it_is_plugged_in() {
     let (mut ledger, _) = ledger();
-    see(
-        &mut ledger,
-        &sample(1, "0-3", vec![domain(None, Some("t"), &["2"])]),
-    );
-    assert!(ledger.custody(&VCPU).expect("known").touched);
-    see(&mut ledger, &sample(2, "0-3", vec![domain(None, None, &["1"])]));
-    let custody = ledger.custody(&VCPU).expect("known");
-    assert!(!custody.touched && custody.original == Original::Cpus(cpus("1")));
+    let carrying = |affinities: &[&str]| {
+        let mut carrier = domain(Some("a"), Some("t"), affinities);
+        let mut keepsake = carrier.keepsake.as_deref().expect("carried").clone();
+        keepsake.vcpus.values_mut().for_each(|kept| kept.hands_off = true);
+        carrier.keepsake = Some(Arc::new(keepsake));
+        carrier
+    };
+    for at in 1..=2 * u64::from(SAMPLES_MISSING) {
+        see(&mut ledger, &sample(at, "0-3", vec![carrying(&[])]));
+    }
+    see(&mut ledger, &sample(99, "0-3", vec![carrying(&["2"])]));
+    assert!(ledger.holds(&VCPU));
+    assert_eq!(ledger.original(&VCPU), Some(cpus("0-3")));
+}
+
+/// Released before it was ever shown: what the journal said of that nothing would have taken back.
+#[test]
+fn the_journal_says_nothing_of_what_was_not_seen() {
+    let (mut ledger, notebook) = ledger();
+    let mut carrier = domain(Some("a"), Some("t"), &[]);
+    let mut keepsake = carrier.keepsake.as_deref().expect("carried").clone();
+    keepsake.vcpus.values_mut().for_each(|kept| kept.hands_off = true);
+    carrier.keepsake = Some(Arc::new(keepsake));
+    see(&mut ledger, &sample(1, "0-3", vec![carrier]));
+    assert_eq!(ledger.release(VCPU.domain, None), [VCPU]);
+    ledger.write().expect("written");
+    assert_eq!(notebook.last(), None);
+}
+
+#[test]
+fn without_an_incarnation_the_token_tells_the_run_over_another_connection() {
+    for (connection, token, same) in [
+        (0, Some("t"), true),
+        // Someone took it away by hand.
+        (0, None, true),
+        (1, Some("t"), true),
+        (1, None, false),
+        (1, Some("u"), false),
+    ] {
+        let (mut ledger, _) = ledger();
+        see(
+            &mut ledger,
+            &sample(1, "0-3", vec![domain(None, Some("t"), &["2"])]),
+        );
+        let later = Sample {
+            connection,
+            ..sample(2, "0-3", vec![domain(None, token, &["2"])])
+        };
+        see(&mut ledger, &later);
+        let known = ledger.runs[&VCPU.domain_key()].keepsake();
+        let ours = known.is_some_and(|kept| &*kept.token.0 == "t");
+        assert_eq!(ours, same, "{connection} {token:?}");
+    }
+}
+
+/// Nothing is carried, so nothing was pinned; and nothing tells that it is the same run.
+#[test]
+fn without_an_incarnation_a_run_that_carries_nothing_is_not_known_over_another_connection() {
+    for (connection, original) in [(0, "0-3"), (1, "1")] {
+        let (mut ledger, _) = ledger();
+        see(&mut ledger, &sample(1, "0-3", vec![domain(None, None, &["0-3"])]));
+        let now = Sample {
+            connection,
+            ..sample(2, "0-3", vec![domain(None, None, &["1"])])
+        };
+        see(&mut ledger, &now);
+        let given_back = ledger.original(&VCPU);
+        assert_eq!(given_back, Some(cpus(original)), "{connection}");
+    }
 }
 
 #[test]
