@@ -22,7 +22,8 @@ pub trait Policy: Sized + Send + 'static {
     const VERSION: &'static str;
     /// One sentence, shown in lists and said once at the start of the daemon: what this policy does to guests.
     const SUMMARY: &'static str;
-    /// What the operator may set. Its default is listed; keys it does not have are refused before they reach it.
+    /// What the operator may set: a struct with named fields, or `()`. Its default is listed; keys it does not have are
+    /// refused before they reach it.
     type Options: Serialize + DeserializeOwned + Default;
 
     /// Makes the policy.
