@@ -41,7 +41,7 @@ pub struct Header {
     pub magic: [u8; 8],
     /// The size of this header in bytes, as its writer knew it.
     pub size: u32,
-    /// [`flags::FRESH`]; other bits are zero.
+    /// [`flags::FRESH`]; other bits are for later versions.
     pub flags: u32,
     /// The size of the whole block in bytes.
     pub total_size: u64,
@@ -99,7 +99,7 @@ pub struct TextRef {
 pub struct CpuRow {
     /// The kernel's number.
     pub os_id: u32,
-    /// [`flags::MANAGED`]; other bits are zero.
+    /// [`flags::MANAGED`]; other bits are for later versions.
     pub flags: u32,
     /// Core, index + 1.
     pub core: u32,
@@ -161,7 +161,7 @@ pub struct DomainRow {
     pub first_vcpu: u32,
     /// How many rows it has there.
     pub vcpu_count: u32,
-    /// [`flags::MANAGED`]; other bits are zero.
+    /// [`flags::MANAGED`]; other bits are for later versions.
     pub flags: u32,
     /// Node of its memory, index + 1.
     pub memory_node: u32,
@@ -183,7 +183,7 @@ pub struct VcpuRow {
     pub affinity: u32,
     /// The set of CPUs it may be pinned to, index + 1.
     pub allowed: u32,
-    /// [`flags::MOVABLE`]; other bits are zero.
+    /// [`flags::MOVABLE`]; other bits are for later versions.
     pub flags: u32,
     /// A dense number that stays the vCPU's own for its lifetime.
     pub slot: u32,
