@@ -340,7 +340,7 @@ struct vcpu_policy {
     uint32_t size;
     // Zero.
     uint32_t reserved;
-    // What the operator writes to choose the policy: lower-case letters, digits and dashes.
+    // What the operator writes to choose the policy: lower-case letters, digits and dashes, first a letter.
     struct vcpu_text name;
     // The version of the policy's behaviour, major.minor.patch.
     struct vcpu_text version;

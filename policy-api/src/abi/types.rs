@@ -89,7 +89,7 @@ pub struct PolicyTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// What the operator writes to choose the policy: lower-case letters, digits and dashes.
+    /// What the operator writes to choose the policy: lower-case letters, digits and dashes, first a letter.
     pub name: Text,
     /// The version of the policy's behaviour, major.minor.patch.
     pub version: Text,
