@@ -115,7 +115,7 @@ pub fn run(
     };
     let mut grid = Grid::new(settings.interval);
     loop {
-        let outcome = daemon.tick(host, engine, ledger, around.proposals);
+        let outcome = daemon.tick(host, engine, ledger, around.stop, around.proposals);
         match outcome {
             Err(DaemonError::Host(HostError::Stopped)) => return Ok(daemon.totals),
             Err(error) => return Err(error),
@@ -170,6 +170,7 @@ impl Daemon {
         host: &mut dyn Host,
         engine: &mut Engine,
         ledger: &mut Ledger,
+        stop: &Stop,
         proposals: &mut Proposals<'_>,
     ) -> Result<Tick, DaemonError> {
         let sample = match host.sample() {
@@ -187,6 +188,11 @@ impl Daemon {
         let decision = match engine.decide(&sample, ledger) {
             Ok(Some(decision)) => decision,
             Ok(None) => return Ok(Tick::Baseline),
+            // A policy that was not waited for has done nothing wrong, nor has one that was told to stop as well.
+            Err(error) if stop.is_requested() => {
+                debug!("{}", chain(&error));
+                return Err(DaemonError::Host(HostError::Stopped));
+            }
             Err(error) if self.settings.once => return Err(error.into()),
             Err(error) => {
                 self.troubles.decision(&error);
