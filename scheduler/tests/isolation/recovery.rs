@@ -207,41 +207,12 @@ fn a_plugin_does_not_outlive_its_scheduler() {
 
 /// The process of a plugin that is in its endless loop: the first process, which only says what the plugin offers, never
 /// uses so much time.
-fn busy_child(parent: u32) -> Option<String> {
+pub(super) fn busy_child(parent: u32) -> Option<String> {
     let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
     let child = children.split_whitespace().next()?.to_owned();
     let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
     let user_ticks: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(11)?.parse().ok()?;
     (user_ticks > 5).then_some(child)
-}
-
-/// A stop that comes while a plugin decides costs a tick that nobody waits for, and is nobody's fault.
-#[test]
-fn a_stop_while_a_plugin_decides_is_no_error() {
-    let folder = folder();
-    let plugin = folder.path().join("faulty.so");
-    compile(&plugin, "decide", "loop");
-    let mut scheduler = Command::new(assert_cmd::cargo::cargo_bin!("vcpu-scheduler"))
-        .args(["run", "-p", "faulty", "--connect", "test:///default"])
-        .args(["--interval", "100ms", "--deadline", "1h", "--dry-run", "--plugin"])
-        .arg(&plugin)
-        .env_remove("RUST_LOG")
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    eventually(|| busy_child(scheduler.id()));
-    let pid = rustix::process::Pid::from_child(&scheduler);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
-    let mut said = String::new();
-    let mut stderr = scheduler.stderr.take().expect("piped");
-    std::io::Read::read_to_string(&mut stderr, &mut said).expect("text");
-    let status = scheduler.wait().expect("it ends");
-    let quiet = !said.contains("ERROR") && !said.contains("WARN");
-    assert!(
-        status.success() && quiet && said.contains("stopped"),
-        "{status}: {said}"
-    );
 }
 
 /// A stop that comes while a plugin is loaded is not the plugin's fault, nor that of who named it.
