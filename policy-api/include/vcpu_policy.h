@@ -33,7 +33,8 @@
 // - Machines. All of this is for 64-bit machines, in the machine's own byte order.
 //
 // The snapshot was checked before it got here: every reference that is not 0 has its row, every text and every set
-// lies in the block.
+// lies in the block; there is a CPU, and CPUs are in the order of their kernel's numbers; the vCPUs of a domain lie side
+// by side, those of the first domain first; a measure is NaN or finite, and not negative.
 //
 // This file is generated from the Rust sources and from include/source; the test tests/header.rs makes it and
 // compares.
@@ -55,6 +56,9 @@ extern "C" {
 
 // The budget of a snapshot whose plans are not limited.
 #define VCPU_NO_LIMIT UINT32_MAX
+
+// How many slots there are, for good: a vCPU's is below. Policies keep lists as long as the largest slot.
+#define VCPU_MAX_SLOTS 1048576
 
 // Header: the policy's state was lost, or there never was one.
 #define VCPU_SNAPSHOT_FRESH 1
@@ -157,7 +161,7 @@ struct vcpu_snapshot {
     uint64_t seed;
     // How many pins will be carried out at most; VCPU_NO_LIMIT where there is no limit.
     uint32_t budget;
-    // How many 64-bit words each CPU set has.
+    // How many 64-bit words each CPU set has: as many as the rows of CPUs take. No more than a pin may have.
     uint32_t set_words;
     // Rows of struct vcpu_cpu_row.
     struct vcpu_table cpus;
@@ -259,7 +263,8 @@ struct vcpu_vcpu_row {
     uint32_t allowed;
     // VCPU_MOVABLE; other bits are for later versions.
     uint32_t flags;
-    // A dense number that stays the vCPU's own for its lifetime.
+    // A dense number below VCPU_MAX_SLOTS that stays the vCPU's own for its lifetime. It is given to another vCPU, if ever,
+    // only after a tick in which nobody had it: compare `born`.
     uint32_t slot;
     // Zero.
     uint32_t reserved;

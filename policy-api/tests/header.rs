@@ -35,6 +35,7 @@ const C_NAMES: &[(&str, &str)] = &[
     ("[`flags::MANAGED`]", "VCPU_MANAGED"),
     ("[`flags::MOVABLE`]", "VCPU_MOVABLE"),
     ("[`NO_LIMIT`]", "VCPU_NO_LIMIT"),
+    ("[`MAX_SLOTS`]", "VCPU_MAX_SLOTS"),
     ("[`Header::budget`]", "The budget"),
     ("[`CpuRow`]s", "Rows of struct vcpu_cpu_row"),
     ("[`CoreRow`]s", "Rows of struct vcpu_core_row"),

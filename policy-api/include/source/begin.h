@@ -33,7 +33,8 @@
 // - Machines. All of this is for 64-bit machines, in the machine's own byte order.
 //
 // The snapshot was checked before it got here: every reference that is not 0 has its row, every text and every set
-// lies in the block.
+// lies in the block; there is a CPU, and CPUs are in the order of their kernel's numbers; the vCPUs of a domain lie side
+// by side, those of the first domain first; a measure is NaN or finite, and not negative.
 //
 // This file is generated from the Rust sources and from include/source; the test tests/header.rs makes it and
 // compares.

@@ -55,7 +55,7 @@ pub struct Header {
     pub seed: u64,
     /// How many pins will be carried out at most; [`NO_LIMIT`] where there is no limit.
     pub budget: u32,
-    /// How many 64-bit words each CPU set has.
+    /// How many 64-bit words each CPU set has: as many as the rows of CPUs take. No more than a pin may have.
     pub set_words: u32,
     /// [`CpuRow`]s.
     pub cpus: TableRef,
@@ -82,6 +82,9 @@ pub(super) const HEADER_FIRST_SIZE: usize = 208;
 
 /// [`Header::budget`] of a snapshot whose plans are not limited.
 pub const NO_LIMIT: u32 = u32::MAX;
+
+/// How many slots there are, for good: a vCPU's is below. Policies keep lists as long as the largest slot.
+pub const MAX_SLOTS: u32 = 1_048_576;
 
 /// A piece of the text arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
@@ -185,7 +188,8 @@ pub struct VcpuRow {
     pub allowed: u32,
     /// [`flags::MOVABLE`]; other bits are for later versions.
     pub flags: u32,
-    /// A dense number that stays the vCPU's own for its lifetime.
+    /// A dense number below [`MAX_SLOTS`] that stays the vCPU's own for its lifetime. It is given to another vCPU, if ever,
+    /// only after a tick in which nobody had it: compare `born`.
     pub slot: u32,
     /// Zero.
     pub reserved: u32,
