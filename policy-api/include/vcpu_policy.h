@@ -10,9 +10,10 @@
 //
 // The rules:
 //
-// - Threads. create may be called on any thread, also for two instances at once. The calls that get an instance come
-//   one at a time, though not always on the same thread. Callbacks are for the thread that is in a call from the host,
-//   until that call returns.
+// - Threads. create may be called on any thread, also for two instances at once. The calls that get one instance come
+//   one at a time, though not always on the same thread; two instances may be in calls at the same time, so what they
+//   share (static variables) has to bear that. Callbacks are for the thread that is in a call from the host, until that
+//   call returns.
 // - Lifetimes. A pointer that a call hands over is valid until that call returns; only the host table, which create
 //   gets, is valid until destroy returns. The library's own tables must stay for good: a library is never unloaded.
 // - Ownership. Nothing changes hands. What a callback is given is copied before it returns. Each side frees what it
@@ -24,11 +25,16 @@
 //   writer was compiled; the rows of a snapshot lie at the stride that the table states. So go from row to row with
 //   the functions below, never with [] or ++, and set the size field of your own structs with sizeof. Fields that
 //   a later version of this header adds are to be read only where VCPU_ROW_HAS or the size says that they are there.
+//   Bits and reserved fields that are zero today may come to mean something: test the bits that you know, never a
+//   whole flags field, and write zero where a field of yours is reserved.
 // - Unknown. A reference from row to row is stored as row + 1, so that 0 is "unknown". A measure that is unknown is
 //   NaN. Ask with vcpu_row and vcpu_is_known.
 //
+// - Machines. All of this is for 64-bit machines, in the machine's own byte order.
+//
 // The snapshot was checked before it got here: every reference that is not 0 has its row, every text and every set
-// lies in the block.
+// lies in the block; there is a CPU, and CPUs are in the order of their kernel's numbers; the vCPUs of a domain lie side
+// by side, those of the first domain first; a measure is NaN or finite, and not negative.
 //
 // This file is generated from the Rust sources and from include/source; the test tests/header.rs makes it and
 // compares.
@@ -50,6 +56,9 @@ extern "C" {
 
 // The budget of a snapshot whose plans are not limited.
 #define VCPU_NO_LIMIT UINT32_MAX
+
+// How many slots there are, for good: a vCPU's is below. Policies keep lists as long as the largest slot.
+#define VCPU_MAX_SLOTS 1048576
 
 // Header: the policy's state was lost, or there never was one.
 #define VCPU_SNAPSHOT_FRESH 1
@@ -138,7 +147,7 @@ struct vcpu_snapshot {
     uint8_t magic[8];
     // The size of this header in bytes, as its writer knew it.
     uint32_t size;
-    // VCPU_SNAPSHOT_FRESH; other bits are zero.
+    // VCPU_SNAPSHOT_FRESH; other bits are for later versions.
     uint32_t flags;
     // The size of the whole block in bytes.
     uint64_t total_size;
@@ -152,7 +161,7 @@ struct vcpu_snapshot {
     uint64_t seed;
     // How many pins will be carried out at most; VCPU_NO_LIMIT where there is no limit.
     uint32_t budget;
-    // How many 64-bit words each CPU set has.
+    // How many 64-bit words each CPU set has: as many as the rows of CPUs take. No more than a pin may have.
     uint32_t set_words;
     // Rows of struct vcpu_cpu_row.
     struct vcpu_table cpus;
@@ -178,7 +187,7 @@ struct vcpu_snapshot {
 struct vcpu_cpu_row {
     // The kernel's number.
     uint32_t os_id;
-    // VCPU_MANAGED; other bits are zero.
+    // VCPU_MANAGED; other bits are for later versions.
     uint32_t flags;
     // Core, index + 1.
     uint32_t core;
@@ -232,7 +241,7 @@ struct vcpu_domain_row {
     uint32_t first_vcpu;
     // How many rows it has there.
     uint32_t vcpu_count;
-    // VCPU_MANAGED; other bits are zero.
+    // VCPU_MANAGED; other bits are for later versions.
     uint32_t flags;
     // Node of its memory, index + 1.
     uint32_t memory_node;
@@ -252,9 +261,10 @@ struct vcpu_vcpu_row {
     uint32_t affinity;
     // The set of CPUs it may be pinned to, index + 1.
     uint32_t allowed;
-    // VCPU_MOVABLE; other bits are zero.
+    // VCPU_MOVABLE; other bits are for later versions.
     uint32_t flags;
-    // A dense number that stays the vCPU's own for its lifetime.
+    // A dense number below VCPU_MAX_SLOTS that stays the vCPU's own for its lifetime. It is given to another vCPU, if ever,
+    // only after a tick in which nobody had it: compare `born`.
     uint32_t slot;
     // Zero.
     uint32_t reserved;
@@ -327,25 +337,27 @@ struct vcpu_plan {
 
 // A policy of a library.
 //
-// Threads: create may be called on any thread, and for several instances at once. The calls that get an instance
-// come one at a time, but not always on the same thread. A callback may be called only by the thread that is in a
-// call from the host, and only until that call returns.
+// Threads: create may be called on any thread, and for several instances at once. The calls that get one instance come
+// one at a time, but not always on the same thread; those of two instances may come at the same time. A callback may
+// be called only by the thread that is in a call from the host, and only until that call returns.
 struct vcpu_policy {
     // The size of this struct in bytes, as the library was compiled.
     uint32_t size;
     // Zero.
     uint32_t reserved;
-    // What the operator writes to choose the policy: lower-case letters, digits and dashes.
+    // What the operator writes to choose the policy: lower-case letters, digits and dashes, first a letter.
     struct vcpu_text name;
     // The version of the policy's behaviour, major.minor.patch.
     struct vcpu_text version;
     // One sentence for the operator: what this policy does to guests.
     struct vcpu_text summary;
     // The options with their defaults, as a YAML mapping; empty if there are none. The host refuses a key that is not
-    // in it, and completes what the operator left out.
+    // in it, and completes what the operator left out. Only its own keys: a value that is a mapping or a list is
+    // replaced as a whole, whatever is in it.
     struct vcpu_text defaults;
-    // Makes an instance and stores a pointer to it, which may be null if there is nothing to remember. The host table
-    // stays valid until destroy returns; the options are valid until this call returns.
+    // Makes an instance and stores a pointer to it, which may be null if there is nothing to remember: decide and
+    // destroy then get a null pointer. The host table stays valid until destroy returns; the options are valid until
+    // this call returns.
     int32_t (*create)(const struct vcpu_host *host, const struct vcpu_options *options, void **policy);
     // Decides one tick: adds pins and notes to the plan, which is empty. The snapshot and the plan are valid until
     // this call returns. The same instance with the same history and the same snapshot decides the same: no clock,
@@ -668,7 +680,9 @@ static inline int32_t vcpu_option_number(const struct vcpu_options *options, con
     memcpy(digits, text.bytes, (size_t)text.length);
     digits[text.length] = '\0';
     double number = strtod(digits, &digits_end);
-    if (*digits_end != '\0' || !(number - number == 0)) {
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    if (*digits_end != '\0' || (bits & UINT64_C(0x7fffffffffffffff)) >= UINT64_C(0x7ff0000000000000)) {
         return VCPU_ERROR;
     }
     *value = number;

@@ -67,12 +67,13 @@ fn list(keys: &[String]) -> String {
 }
 
 /// A policy's default options, one `key: value` line each; empty if it has none.
+///
+/// Options that are no such pairs come out as they are: [`check_defaults`] says what is wrong with them.
 pub fn defaults<P: Policy>() -> String {
-    let options = default_options::<P>();
-    if options.is_empty() {
-        String::new()
-    } else {
-        yaml::write(&options)
+    match default_options::<P>() {
+        Value::Null => String::new(),
+        Value::Mapping(options) if options.is_empty() => String::new(),
+        options => yaml::write(&options),
     }
 }
 
@@ -106,7 +107,7 @@ pub fn number(options: &str, key: &str) -> Option<f64> {
 /// If the text is no mapping, a key is unknown, or a value is not acceptable.
 pub fn build<P: Policy>(options: &str) -> Result<Box<dyn Decide>, OptionsError> {
     let policy = || P::NAME.to_owned();
-    let options = overlay(P::NAME, default_options::<P>(), options)?;
+    let options = overlay(P::NAME, pairs(P::NAME, default_options::<P>())?, options)?;
     // By way of text, since that way errors name the key. Where there are no keys, the type may be a struct without
     // fields, which reads from {}, or (), which reads from null.
     let text = yaml::write(&options);
@@ -217,18 +218,23 @@ fn mapping(policy: &str, text: &str) -> Result<Mapping, OptionsError> {
         policy: policy.to_owned(),
         source,
     };
-    match yaml::read(text).map_err(|source| refused(Some(source)))? {
+    pairs(policy, yaml::read(text).map_err(|source| refused(Some(source)))?)
+}
+
+fn pairs(policy: &str, value: Value) -> Result<Mapping, OptionsError> {
+    match value {
         Value::Null => Ok(Mapping::new()),
         Value::Mapping(mapping) => Ok(mapping),
-        _ => Err(refused(None)),
+        _ => Err(OptionsError::NotAMapping {
+            policy: policy.to_owned(),
+            source: None,
+        }),
     }
 }
 
-fn default_options<P: Policy>() -> Mapping {
-    match yaml::read(&yaml::write(&P::Options::default())) {
-        Ok(Value::Mapping(options)) => options,
-        _ => Mapping::new(),
-    }
+/// By way of text, since that is what the other side reads.
+fn default_options<P: Policy>() -> Value {
+    yaml::read(&yaml::write(&P::Options::default())).unwrap_or_default()
 }
 
 fn unknown(policy: &str, key: &Value, options: &Mapping) -> OptionsError {
@@ -367,6 +373,34 @@ mod tests {
             Err("the options of policy sample are not \"key: value\" pairs".to_owned())
         );
         assert!(check_defaults("sample", "{a: ").is_err_and(|said| said.contains("pairs: ")));
+    }
+
+    /// A policy whose options are one number: there is no key by which an operator could set it.
+    #[derive(Debug)]
+    struct Keyless;
+
+    impl Policy for Keyless {
+        const NAME: &'static str = "keyless";
+        const VERSION: &'static str = "1.0.0";
+        const SUMMARY: &'static str = "does nothing";
+        type Options = f64;
+        fn new(_: f64) -> Result<Self, PolicyError> {
+            Ok(Self)
+        }
+        fn decide(&mut self, _: &Snapshot<'_>, _: &mut Plan) -> Result<(), PolicyError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn options_without_keys_are_refused_on_either_side() {
+        let said = "the options of policy keyless are not \"key: value\" pairs";
+        let refused = build::<Keyless>("").err().expect("refused");
+        assert_eq!(refused.to_string(), said);
+        assert_eq!(
+            check_defaults("keyless", &defaults::<Keyless>()),
+            Err(said.to_owned())
+        );
     }
 
     #[test]

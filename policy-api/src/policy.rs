@@ -16,13 +16,14 @@ use crate::snapshot::Snapshot;
 ///
 /// It may be made on one thread and called on another, but never on two at once.
 pub trait Policy: Sized + Send + 'static {
-    /// What the operator writes behind `--policy`: lower-case letters, digits and dashes.
+    /// What the operator writes behind `--policy`; see [`is_name`].
     const NAME: &'static str;
     /// The version of the policy's behaviour, `major.minor.patch`.
     const VERSION: &'static str;
     /// One sentence, shown in lists and said once at the start of the daemon: what this policy does to guests.
     const SUMMARY: &'static str;
-    /// What the operator may set. Its default is listed; keys it does not have are refused before they reach it.
+    /// What the operator may set: a struct with named fields, or `()`. Its default is listed; keys it does not have are
+    /// refused before they reach it.
     type Options: Serialize + DeserializeOwned + Default;
 
     /// Makes the policy.
@@ -36,6 +37,26 @@ pub trait Policy: Sized + Send + 'static {
     /// # Errors
     /// If no decision is possible. Whatever the plan then holds is thrown away.
     fn decide(&mut self, snapshot: &Snapshot<'_>, plan: &mut Plan) -> Result<(), PolicyError>;
+}
+
+/// The longest name of a policy, in bytes.
+pub(crate) const LONGEST_NAME: usize = 64;
+
+/// Whether a policy can be called so: lower-case letters, digits and dashes, first a letter, 64 characters at most. (What
+/// begins with a dash could not be told from a flag.)
+pub const fn is_name(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    if bytes.is_empty() || bytes.len() > LONGEST_NAME || !bytes[0].is_ascii_lowercase() {
+        return false;
+    }
+    let mut at = 1;
+    while at < bytes.len() {
+        if !(bytes[at].is_ascii_lowercase() || bytes[at].is_ascii_digit() || bytes[at] == b'-') {
+            return false;
+        }
+        at += 1;
+    }
+    true
 }
 
 /// A [`Policy`] whose type is not known: what the scheduler holds.
@@ -88,5 +109,31 @@ impl PolicyError {
     /// Whether the policy has to be made anew before it can decide again.
     pub fn is_lost(&self) -> bool {
         self.lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_can_be_written_behind_a_flag() {
+        for name in ["a", "night", "keep-free", "v2", &"a".repeat(64)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "-",
+            "-rf",
+            "2nd",
+            "Night",
+            "a b",
+            "a_b",
+            "nächt",
+            "a\n",
+            &"a".repeat(65),
+        ] {
+            assert!(!is_name(name), "{name}");
+        }
     }
 }

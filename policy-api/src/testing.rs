@@ -47,11 +47,8 @@ use crate::snapshot::SnapshotBlock;
 /// If the policy does not take them.
 pub fn policy<P: Policy>(options: &str) -> Box<dyn Decide> {
     options::build::<P>(options).unwrap_or_else(|error| {
-        panic!(
-            "{} cannot be made: {error}, {:?}",
-            P::NAME,
-            std::error::Error::source(&error)
-        )
+        let why = std::error::Error::source(&error).map(|why| format!(": {why}"));
+        panic!("{error}{}", why.unwrap_or_default())
     })
 }
 
@@ -147,6 +144,24 @@ impl Host {
         self.add(name, false, vcpus)
     }
 
+    /// The memory of the domain that was added last lies on this node (the kernel's number).
+    ///
+    /// # Panics
+    /// If there is no domain yet.
+    #[must_use]
+    pub fn memory_node(self, node: u32) -> Self {
+        self.of_the_last("memory-node", node)
+    }
+
+    /// The CPU shares of the domain that was added last, relative to other domains.
+    ///
+    /// # Panics
+    /// If there is no domain yet.
+    #[must_use]
+    pub fn weight(self, weight: f64) -> Self {
+        self.of_the_last("weight", format_args!("{weight:?}"))
+    }
+
     /// The host as a snapshot.
     ///
     /// # Panics
@@ -163,6 +178,13 @@ impl Host {
 
     fn key(mut self, key: &str, value: impl Display) -> Self {
         writeln!(self.head, "{key}: {value}").expect("text grows");
+        self
+    }
+
+    fn of_the_last(mut self, key: &str, value: impl Display) -> Self {
+        let open = self.domains.strip_suffix("}\n").map(str::len);
+        self.domains.truncate(open.expect("a domain that it is said of"));
+        writeln!(self.domains, ", {key}: {value}}}").expect("text grows");
         self
     }
 
@@ -241,6 +263,31 @@ impl Vcpu {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::PolicyError;
+    use crate::snapshot::Snapshot;
+
+    /// Takes no options.
+    #[derive(Debug)]
+    struct Picky;
+
+    impl Policy for Picky {
+        const NAME: &'static str = "picky";
+        const VERSION: &'static str = "1.0.0";
+        const SUMMARY: &'static str = "wants something else";
+        type Options = ();
+        fn new((): ()) -> Result<Self, PolicyError> {
+            Err(PolicyError::new("there is nothing that it wants"))
+        }
+        fn decide(&mut self, _: &Snapshot<'_>, _: &mut Plan) -> Result<(), PolicyError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "policy picky does not accept its options: there is nothing that it wants")]
+    fn options_that_are_refused_are_told_as_to_an_operator() {
+        let _ = policy::<Picky>("");
+    }
 
     #[test]
     fn a_host_is_the_file_that_one_would_write() {
@@ -254,10 +301,12 @@ mod tests {
                     vcpu(10.5).affinity("0-1").allowed("0-2").wait(3.0).fixed(),
                 ],
             )
+            .memory_node(0)
+            .weight(1024.0)
             .unmanaged("own", [new_vcpu()]);
         let written = snapshot(
             "{interval: 5s, topology: {cpus: 4}, reserved: 3, budget: 2, domains: [\
-             {name: web, vcpus: [{cpu: 0, load: 80}, \
+             {name: web, memory-node: 0, weight: 1024, vcpus: [{cpu: 0, load: 80}, \
              {load: 10.5, affinity: 0-1, allowed: 0-2, wait: 3, movable: false}]},\
              {name: own, managed: false, vcpus: [{}]}]}",
         );

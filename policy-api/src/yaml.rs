@@ -104,9 +104,25 @@ pub fn elided(message: &str) -> String {
 /// Names the types of a programming language, and the library's peculiarities, in words that everybody knows.
 fn in_words(message: &str) -> String {
     const WORDS: &[(&str, &str)] = &[
+        (", expected u8", ", expected a whole number from 0 to 255"),
+        (", expected u16", ", expected a whole number from 0 to 65535"),
         (", expected u32", ", expected a whole number from 0 to 4294967295"),
         (", expected u64", ", expected a whole number, 0 or more"),
+        (", expected usize", ", expected a whole number, 0 or more"),
+        (", expected i8", ", expected a whole number from -128 to 127"),
+        (", expected i16", ", expected a whole number from -32768 to 32767"),
+        (
+            ", expected i32",
+            ", expected a whole number from -2147483648 to 2147483647",
+        ),
+        (", expected i64", ", expected a whole number"),
+        (", expected isize", ", expected a whole number"),
+        (", expected f32", ", expected a number"),
         (", expected f64", ", expected a number"),
+        (
+            ", expected a YAML tag starting with '!'",
+            ", expected a word, or a tag (!word)",
+        ),
         (", expected a boolean", ", expected true or false"),
         (", expected a sequence", ", expected a list"),
         ("invalid type: sequence", "invalid type: list"),
@@ -132,9 +148,14 @@ fn in_words(message: &str) -> String {
             "more than one YAML document; expected one",
         ),
     ];
-    WORDS.iter().fold(message.to_owned(), |message, (from, to)| {
+    let message = WORDS.iter().fold(message.to_owned(), |message, (from, to)| {
         message.replace(from, to)
-    })
+    });
+    // What is behind it is a type's name in somebody's program.
+    match message.split_once(", expected struct ") {
+        Some((found, name)) if !name.contains(' ') => format!("{found}, expected \"key: value\" pairs"),
+        _ => message,
+    }
 }
 
 /// Writes a value.
@@ -176,6 +197,37 @@ mod tests {
                 .message
                 .ends_with("éé\", expected a whole number from 0 to 4294967295")
         );
+    }
+
+    #[test]
+    fn types_are_named_in_words() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Hours {
+            #[expect(dead_code, reason = "only ever read")]
+            from: u8,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        enum Mood {
+            Soft,
+        }
+        fn said<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> String {
+            read::<T>(text).expect_err("refused").message
+        }
+        let found = "invalid type: integer `3`, expected";
+        assert_eq!(said::<Hours>("3"), format!("{found} \"key: value\" pairs"));
+        assert_eq!(
+            said::<Hours>("from: 300"),
+            "from: invalid value: integer `300`, expected a whole number from 0 to 255"
+        );
+        assert_eq!(
+            said::<i32>("x"),
+            "invalid type: string \"x\", expected a whole number from -2147483648 to 2147483647"
+        );
+        assert_eq!(
+            said::<Mood>("{Soft: 3}"),
+            "invalid type: \"key: value\" pairs, expected a word, or a tag (!word)"
+        );
+        assert!(matches!(read::<Mood>("Soft"), Ok(Mood::Soft)));
     }
 
     #[test]

@@ -35,6 +35,7 @@ const C_NAMES: &[(&str, &str)] = &[
     ("[`flags::MANAGED`]", "VCPU_MANAGED"),
     ("[`flags::MOVABLE`]", "VCPU_MOVABLE"),
     ("[`NO_LIMIT`]", "VCPU_NO_LIMIT"),
+    ("[`MAX_SLOTS`]", "VCPU_MAX_SLOTS"),
     ("[`Header::budget`]", "The budget"),
     ("[`CpuRow`]s", "Rows of struct vcpu_cpu_row"),
     ("[`CoreRow`]s", "Rows of struct vcpu_core_row"),
@@ -159,4 +160,41 @@ fn compilers_take_the_header() {
     check_compiles("cc", "-std=c17", "c");
     check_compiles("c++", "-std=c++11", "cpp");
     check_compiles("c++", "-std=c++20", "cpp");
+}
+
+/// Under -ffast-math a compiler takes it for granted that there is no NaN and no infinity.
+#[test]
+fn an_option_is_a_finite_number_whatever_the_compiler_takes_for_granted() {
+    let source = r#"
+        #include "vcpu_policy.h"
+        static int is_number(const char *flat) {
+            struct vcpu_options options = {sizeof options, 0, {0, 0}, vcpu_text_of(flat)};
+            double value;
+            return vcpu_option_number(&options, "a", &value) == VCPU_OK;
+        }
+        int main(void) {
+            const char *refused[] = {"a=inf\n", "a=-inf\n", "a=nan\n", "a=1e400\n", "a=\n", "a=5 %\n", "b=5\n"};
+            for (int i = 0; i < 7; i++) {
+                if (is_number(refused[i])) {
+                    return i + 1;
+                }
+            }
+            return is_number("b=1\na=5\n") && is_number("a=-1e300") ? 0 : 100;
+        }
+    "#;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, program) = (folder.path().join("options.c"), folder.path().join("options"));
+    std::fs::write(&file, source).expect("a source");
+    for flag in ["-fno-fast-math", "-ffast-math"] {
+        let compiled = Command::new("cc")
+            .args(["-std=c11", "-O2", flag, "-I"])
+            .arg(package().join("include"))
+            .arg("-o")
+            .args([&program, &file])
+            .status()
+            .expect("cc");
+        assert!(compiled.success(), "{flag}");
+        let status = Command::new(&program).status().expect("the program");
+        assert_eq!(status.code(), Some(0), "{flag}");
+    }
 }

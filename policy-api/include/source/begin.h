@@ -10,9 +10,10 @@
 //
 // The rules:
 //
-// - Threads. create may be called on any thread, also for two instances at once. The calls that get an instance come
-//   one at a time, though not always on the same thread. Callbacks are for the thread that is in a call from the host,
-//   until that call returns.
+// - Threads. create may be called on any thread, also for two instances at once. The calls that get one instance come
+//   one at a time, though not always on the same thread; two instances may be in calls at the same time, so what they
+//   share (static variables) has to bear that. Callbacks are for the thread that is in a call from the host, until that
+//   call returns.
 // - Lifetimes. A pointer that a call hands over is valid until that call returns; only the host table, which create
 //   gets, is valid until destroy returns. The library's own tables must stay for good: a library is never unloaded.
 // - Ownership. Nothing changes hands. What a callback is given is copied before it returns. Each side frees what it
@@ -24,11 +25,16 @@
 //   writer was compiled; the rows of a snapshot lie at the stride that the table states. So go from row to row with
 //   the functions below, never with [] or ++, and set the size field of your own structs with sizeof. Fields that
 //   a later version of this header adds are to be read only where VCPU_ROW_HAS or the size says that they are there.
+//   Bits and reserved fields that are zero today may come to mean something: test the bits that you know, never a
+//   whole flags field, and write zero where a field of yours is reserved.
 // - Unknown. A reference from row to row is stored as row + 1, so that 0 is "unknown". A measure that is unknown is
 //   NaN. Ask with vcpu_row and vcpu_is_known.
 //
+// - Machines. All of this is for 64-bit machines, in the machine's own byte order.
+//
 // The snapshot was checked before it got here: every reference that is not 0 has its row, every text and every set
-// lies in the block.
+// lies in the block; there is a CPU, and CPUs are in the order of their kernel's numbers; the vCPUs of a domain lie side
+// by side, those of the first domain first; a measure is NaN or finite, and not negative.
 //
 // This file is generated from the Rust sources and from include/source; the test tests/header.rs makes it and
 // compares.

@@ -181,7 +181,9 @@ static inline int32_t vcpu_option_number(const struct vcpu_options *options, con
     memcpy(digits, text.bytes, (size_t)text.length);
     digits[text.length] = '\0';
     double number = strtod(digits, &digits_end);
-    if (*digits_end != '\0' || !(number - number == 0)) {
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    if (*digits_end != '\0' || (bits & UINT64_C(0x7fffffffffffffff)) >= UINT64_C(0x7ff0000000000000)) {
         return VCPU_ERROR;
     }
     *value = number;

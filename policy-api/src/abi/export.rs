@@ -23,7 +23,7 @@ use crate::ids::Index;
 use crate::log::{self, Level};
 use crate::options::{self, OptionsError};
 use crate::plan::Plan;
-use crate::policy::{Decide, Policy};
+use crate::policy::{Decide, Policy, is_name};
 use crate::snapshot::Snapshot;
 use crate::snapshot::rows::{ALIGNMENT, Header};
 
@@ -124,6 +124,12 @@ impl Exports {
 /// # Panics
 /// If the text of its default options is longer than the interface allows.
 pub fn policy_table<P: Policy>() -> PolicyTable {
+    const {
+        assert!(
+            is_name(P::NAME),
+            "a policy's NAME has lower-case letters, digits and dashes, first a letter; 64 at most"
+        );
+    }
     let defaults = options::defaults::<P>();
     assert!(
         defaults.len() as u64 <= MAX_DEFAULTS,

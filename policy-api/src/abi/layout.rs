@@ -6,10 +6,11 @@
 
 use std::mem::{align_of, offset_of};
 
-use super::types::{Host, Options, PlanTable, PolicyLibrary, PolicyTable, Text, first_size};
+use super::types::{Host, MAX_SET_WORDS, Options, PlanTable, PolicyLibrary, PolicyTable, Text, first_size};
 use crate::snapshot::rows::{
     ALIGNMENT, CoreRow, CpuRow, DomainRow, Header, LlcRow, NodeRow, TableRef, TextRef, VcpuRow,
 };
+use crate::topology::MAX_CPUS;
 
 macro_rules! layout {
     ($($type:ty, $size:literal: $($field:ident $offset:literal),+;)+) => {
@@ -53,3 +54,6 @@ const _: () = {
     assert!(first_size::POLICY_LIBRARY == 32 && first_size::POLICY_TABLE == 104);
     assert!(first_size::HOST == 40 && first_size::OPTIONS == 40 && first_size::PLAN_TABLE == 32);
 };
+
+// A set of the snapshot can be handed back in a pin as it is.
+const _: () = assert!(MAX_CPUS.div_ceil(u64::BITS as usize) <= MAX_SET_WORDS as usize);

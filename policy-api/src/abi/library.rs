@@ -15,7 +15,9 @@ use super::types::{
     Text, first_size,
 };
 use crate::options::{self, OptionsError};
-use crate::policy::Decide;
+use crate::policy::{Decide, LONGEST_NAME, is_name};
+
+const _: () = assert!(LONGEST_NAME as u64 == MAX_NAME);
 
 /// Why what a library returned is not a table of policies.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -156,7 +158,7 @@ pub struct PluginPolicy {
 }
 
 impl PluginPolicy {
-    /// What the operator writes to choose it: lower-case letters, digits and dashes.
+    /// What the operator writes to choose it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -205,10 +207,9 @@ impl PluginPolicy {
         // SAFETY: the caller vouches for the table's texts.
         .map(|(field, text, most)| unsafe { read_text(field, text, most) });
         let (name, version, summary, defaults) = (name?, version?, summary?, defaults?);
-        let in_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if name.is_empty() || !name.chars().all(in_name) {
+        if !is_name(&name) {
             return Err(format!(
-                "its name is \"{}\"; expected lower-case letters, digits and dashes",
+                "its name is \"{}\"; expected lower-case letters, digits and dashes, first a letter",
                 name.escape_debug()
             ));
         }

@@ -79,9 +79,9 @@ pub struct PolicyLibrary {
 
 /// A policy of a library.
 ///
-/// Threads: create may be called on any thread, and for several instances at once. The calls that get an instance
-/// come one at a time, but not always on the same thread. A callback may be called only by the thread that is in a
-/// call from the host, and only until that call returns.
+/// Threads: create may be called on any thread, and for several instances at once. The calls that get one instance come
+/// one at a time, but not always on the same thread; those of two instances may come at the same time. A callback may
+/// be called only by the thread that is in a call from the host, and only until that call returns.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct PolicyTable {
@@ -89,17 +89,19 @@ pub struct PolicyTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// What the operator writes to choose the policy: lower-case letters, digits and dashes.
+    /// What the operator writes to choose the policy: lower-case letters, digits and dashes, first a letter.
     pub name: Text,
     /// The version of the policy's behaviour, major.minor.patch.
     pub version: Text,
     /// One sentence for the operator: what this policy does to guests.
     pub summary: Text,
     /// The options with their defaults, as a YAML mapping; empty if there are none. The host refuses a key that is not
-    /// in it, and completes what the operator left out.
+    /// in it, and completes what the operator left out. Only its own keys: a value that is a mapping or a list is
+    /// replaced as a whole, whatever is in it.
     pub defaults: Text,
-    /// Makes an instance and stores a pointer to it, which may be null if there is nothing to remember. The host table
-    /// stays valid until destroy returns; the options are valid until this call returns.
+    /// Makes an instance and stores a pointer to it, which may be null if there is nothing to remember: decide and
+    /// destroy then get a null pointer. The host table stays valid until destroy returns; the options are valid until
+    /// this call returns.
     pub create: Option<
         unsafe extern "C" fn(host: *const Host, options: *const Options, policy: *mut *mut c_void) -> i32,
     >,

@@ -16,14 +16,12 @@ use std::time::Duration;
 
 pub use build::{DomainEntry, Moment, SnapshotBuilder, VcpuEntry};
 pub use check::SnapshotError;
+pub use rows::MAX_SLOTS;
 use rows::{CoreRow, CpuRow, DomainRow, Header, LlcRow, NodeRow, Rows, VcpuRow, flags};
 pub use view::{Cpu, Domain, Group, Vcpu};
 
 use crate::cpuset::CpuSetRef;
 use crate::ids::{CoreIx, CpuIx, DomainIx, Index, LlcIx, NodeIx, OsCpuId, VcpuIx};
-
-/// How many slots there are: a vCPU's is below. Policies keep lists as long as the largest slot.
-pub const MAX_SLOTS: u32 = 1 << 20;
 
 /// A host at one moment. See the [module](self).
 #[derive(Debug, Clone, Copy)]

@@ -41,7 +41,7 @@ pub struct Header {
     pub magic: [u8; 8],
     /// The size of this header in bytes, as its writer knew it.
     pub size: u32,
-    /// [`flags::FRESH`]; other bits are zero.
+    /// [`flags::FRESH`]; other bits are for later versions.
     pub flags: u32,
     /// The size of the whole block in bytes.
     pub total_size: u64,
@@ -55,7 +55,7 @@ pub struct Header {
     pub seed: u64,
     /// How many pins will be carried out at most; [`NO_LIMIT`] where there is no limit.
     pub budget: u32,
-    /// How many 64-bit words each CPU set has.
+    /// How many 64-bit words each CPU set has: as many as the rows of CPUs take. No more than a pin may have.
     pub set_words: u32,
     /// [`CpuRow`]s.
     pub cpus: TableRef,
@@ -83,6 +83,9 @@ pub(super) const HEADER_FIRST_SIZE: usize = 208;
 /// [`Header::budget`] of a snapshot whose plans are not limited.
 pub const NO_LIMIT: u32 = u32::MAX;
 
+/// How many slots there are, for good: a vCPU's is below. Policies keep lists as long as the largest slot.
+pub const MAX_SLOTS: u32 = 1_048_576;
+
 /// A piece of the text arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -99,7 +102,7 @@ pub struct TextRef {
 pub struct CpuRow {
     /// The kernel's number.
     pub os_id: u32,
-    /// [`flags::MANAGED`]; other bits are zero.
+    /// [`flags::MANAGED`]; other bits are for later versions.
     pub flags: u32,
     /// Core, index + 1.
     pub core: u32,
@@ -161,7 +164,7 @@ pub struct DomainRow {
     pub first_vcpu: u32,
     /// How many rows it has there.
     pub vcpu_count: u32,
-    /// [`flags::MANAGED`]; other bits are zero.
+    /// [`flags::MANAGED`]; other bits are for later versions.
     pub flags: u32,
     /// Node of its memory, index + 1.
     pub memory_node: u32,
@@ -183,9 +186,10 @@ pub struct VcpuRow {
     pub affinity: u32,
     /// The set of CPUs it may be pinned to, index + 1.
     pub allowed: u32,
-    /// [`flags::MOVABLE`]; other bits are zero.
+    /// [`flags::MOVABLE`]; other bits are for later versions.
     pub flags: u32,
-    /// A dense number that stays the vCPU's own for its lifetime.
+    /// A dense number below [`MAX_SLOTS`] that stays the vCPU's own for its lifetime. It is given to another vCPU, if ever,
+    /// only after a tick in which nobody had it: compare `born`.
     pub slot: u32,
     /// Zero.
     pub reserved: u32,

@@ -95,7 +95,10 @@ impl Configuration {
         let changed = config::changed(&self.effective, &new);
         let is_of_policy = |key: &&config::Key| OF_THE_POLICY.contains(&key.path);
         config::keep_until_restart(&self.effective, &mut new);
-        let make_policy = if changed.iter().any(is_of_policy) {
+        // By default a plugin's deadline goes by the interval. A built-in policy has none, and would lose what it has learnt.
+        let other_deadline = self.effective.decision_deadline() != new.decision_deadline()
+            && vcpu_policies::find(new.policy.as_str()).is_err();
+        let make_policy = if other_deadline || changed.iter().any(is_of_policy) {
             let registry = load(&new, stop)?;
             let chosen = Chosen::new(&registry, &new)?;
             // Whether it takes its options shows when it is made; until then the old one stays.

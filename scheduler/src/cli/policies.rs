@@ -54,16 +54,24 @@ fn check(file: &Path, isolation: Option<Isolation>, output: &mut dyn Write) -> R
     };
     let effective = plugins.sources()?.read().map_err(Failure::caller)?;
     let registry = registry(&effective, Supervision::unhurried(&effective))?;
-    let mut broken = 0;
+    let (mut broken, mut unmade) = (0, 0);
     for entry in registry
         .entries()
         .iter()
         .filter(|entry| entry.origin != Origin::BuiltIn)
     {
         let make = registry.maker(entry, String::new());
+        let name = &entry.offer.name;
+        if let Err(error) = make() {
+            writeln!(
+                output,
+                "{name}  cannot be made with its own default options: {error}"
+            )?;
+            unmade += 1;
+            continue;
+        }
         let make = || make().unwrap_or_else(|error| Box::new(Unmade(error)));
         let violations = conformance::check(make);
-        let name = &entry.offer.name;
         if violations.is_empty() {
             writeln!(
                 output,
@@ -75,16 +83,19 @@ fn check(file: &Path, isolation: Option<Isolation>, output: &mut dyn Write) -> R
         }
         broken += violations.len();
     }
-    match broken {
-        0 => Ok(()),
+    let file = file.display();
+    match (unmade, broken) {
+        (0, 0) => Ok(()),
+        (_, 0) => Err(Failure::Caller(anyhow!(
+            "of the policies of {file}, {unmade} cannot be made"
+        ))),
         _ => Err(Failure::Caller(anyhow!(
-            "{} breaks promises on {broken} of the hosts tried",
-            file.display()
+            "{file} breaks promises on {broken} of the hosts tried"
         ))),
     }
 }
 
-/// A policy that could not be made: it survives nothing.
+/// A policy that could not be made again: it survives nothing.
 struct Unmade(PolicyError);
 
 impl Decide for Unmade {

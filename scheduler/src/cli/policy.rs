@@ -83,21 +83,15 @@ pub(super) struct Chosen<'a> {
 impl<'a> Chosen<'a> {
     /// The policy of this configuration.
     pub(super) fn new(registry: &'a Registry, effective: &Effective) -> Result<Self, Failure> {
+        let chosen = Self::of(registry, effective)?;
+        warn_of_unused(registry, &[chosen.entry]);
+        Ok(chosen)
+    }
+
+    fn of(registry: &'a Registry, effective: &Effective) -> Result<Self, Failure> {
         let found = registry.find(effective.policy.as_str());
         let entry =
             found.map_err(|error| refused(stating(effective, "policy.name"), "policy.name", error))?;
-        if entry.origin == Origin::BuiltIn {
-            for other in registry
-                .entries()
-                .iter()
-                .filter(|other| other.origin != Origin::BuiltIn)
-            {
-                warn!(
-                    "the plugin {} is loaded and not used: -p {} chooses its policy",
-                    other.origin, other.offer.name
-                );
-            }
-        }
         Ok(Self {
             registry,
             entry,
@@ -118,6 +112,7 @@ impl<'a> Chosen<'a> {
             .iter()
             .map(|name| registry.find(name.as_str()).map_err(Failure::caller));
         let entries = entries.collect::<Result<Vec<_>, _>>()?;
+        warn_of_unused(registry, &entries);
         let none_has = |key: &str| {
             !entries
                 .iter()
@@ -134,7 +129,7 @@ impl<'a> Chosen<'a> {
             };
             of_this.options = given.only(has).over(said);
             of_this.policy = name.clone();
-            Self::new(registry, &of_this)
+            Self::of(registry, &of_this)
         });
         each.collect()
     }
@@ -168,6 +163,26 @@ impl<'a> Chosen<'a> {
             .iter()
             .find_map(|text| options::number(text, "threshold"));
         stated.unwrap_or(USUAL_THRESHOLD)
+    }
+}
+
+/// Who names plugins and chooses built-in policies alone may have forgotten to choose.
+fn warn_of_unused(registry: &Registry, chosen: &[&Entry]) {
+    if chosen.iter().any(|entry| entry.origin != Origin::BuiltIn) {
+        return;
+    }
+    let of_one_origin = registry.entries().chunk_by(|one, next| one.origin == next.origin);
+    for policies in of_one_origin.filter(|policies| policies[0].origin != Origin::BuiltIn) {
+        let plugin = &policies[0].origin;
+        let names: Vec<String> = policies
+            .iter()
+            .map(|entry| format!("-p {}", entry.offer.name))
+            .collect();
+        let (names, choose) = match names.as_slice() {
+            [name] => (name.clone(), "chooses its policy"),
+            names => (names.join(", "), "choose its policies"),
+        };
+        warn!("the plugin {plugin} is loaded and not used: {names} {choose}");
     }
 }
 

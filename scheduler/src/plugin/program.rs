@@ -15,11 +15,13 @@ pub fn find() -> PathBuf {
     if let Some(named) = std::env::var_os(PROGRAM_VARIABLE).filter(|named| !named.is_empty()) {
         return std::path::absolute(&named).unwrap_or_else(|_| named.into());
     }
-    let own = std::env::current_exe().unwrap_or_default();
-    let beside = own.with_file_name(PROGRAM);
+    // Where the system does not tell which program this is, nothing is beside it: a bare name would be looked for in
+    // whatever folders the variables say.
+    let beside = std::env::current_exe().map(|own| own.with_file_name(PROGRAM));
     let elsewhere = PROGRAM_FOLDERS
         .iter()
         .map(|folder| Path::new(folder).join(PROGRAM));
-    let mut candidates = std::iter::once(beside.clone()).chain(elsewhere);
-    candidates.find(|program| program.is_file()).unwrap_or(beside)
+    let candidates: Vec<PathBuf> = beside.into_iter().chain(elsewhere).collect();
+    let there = candidates.iter().find(|program| program.is_file());
+    there.unwrap_or(&candidates[0]).clone()
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tracing::warn;
 use vcpu_policies::{BUILT_IN, BuiltIn};
 use vcpu_policy_api::options::{self, closest, did_you_mean};
-use vcpu_policy_api::policy::{Decide, PolicyError};
+use vcpu_policy_api::policy::{Decide, PolicyError, is_name};
 use vcpu_policy_host::offer::{self, Make, Offer};
 
 use super::fault::Fault;
@@ -116,7 +116,7 @@ pub enum RegistryError {
     Load(PolicyError),
     /// A plugin offers a policy whose name could not be chosen.
     #[error(
-        "the plugin {} names a policy \"{}\"; expected lower-case letters, digits and dashes",
+        "the plugin {} names a policy \"{}\"; expected lower-case letters, digits and dashes, first a letter",
         path.display(), name.escape_debug()
     )]
     Name {
@@ -278,8 +278,7 @@ impl Registry {
     }
 
     fn add(&mut self, path: &Path, offer: Offer, how: How) -> Result<(), RegistryError> {
-        let in_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if offer.name.is_empty() || !offer.name.chars().all(in_name) {
+        if !is_name(&offer.name) {
             return Err(RegistryError::Name {
                 path: path.to_owned(),
                 name: offer.name,

@@ -207,6 +207,19 @@ fn mistakes_are_named() {
             "FOLDER/faulty.so",
         ],
     );
+    // Not said where one of several policies that are asked for is the plugin's.
+    let several = [
+        "decide",
+        "FOLDER/tick-two.yaml",
+        "--plugin",
+        "FOLDER/faulty.so",
+        "-p",
+        "observe",
+        "-p",
+        "faulty",
+    ];
+    let said = plugins.transcript(&several);
+    assert!(!said.contains("not used"), "{said}");
     check(
         "a_plugin_that_is_not_there",
         &plugins,

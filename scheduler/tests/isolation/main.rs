@@ -4,6 +4,7 @@
 
 mod command_line;
 mod containment;
+mod daemon;
 mod endings;
 mod host_program;
 mod promises;

@@ -50,7 +50,12 @@ static int32_t decide(void *policy, const struct vcpu_snapshot *snapshot, uint64
     if (is("reads the clock")) {
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
-        snprintf(text, sizeof text, "it is %lld.%09ld", (long long)now.tv_sec, now.tv_nsec);
+        snprintf(text, sizeof text, "it is %lld", (long long)now.tv_sec);
+        return vcpu_note(plan, text);
+    }
+    if (is("counts for all of its kind")) {
+        static unsigned decisions;
+        snprintf(text, sizeof text, "decision %u", decisions++);
         return vcpu_note(plan, text);
     }
     if (is("asks for a vCPU that is not there")) {

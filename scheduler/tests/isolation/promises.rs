@@ -61,12 +61,23 @@ fn shortened(said: &str) -> String {
     first.chain(rest).flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Which moment it sees cannot be told beforehand; that two of it see different ones can.
+/// Which second it sees cannot be told beforehand; that two of it see different ones can.
 #[test]
 fn a_policy_that_reads_the_clock_is_not_deterministic() {
     let said = checked("reads the clock", &[]);
     assert!(
         said.contains("tick 1: not deterministic: on the same snapshots, one decides \"note: it is "),
+        "{said}"
+    );
+    assert!(said.ends_with("exit status 2\n"), "{said}");
+}
+
+/// In a process of its own there is only one of its kind.
+#[test]
+fn a_policy_whose_instances_share_a_state_is_found_in_process() {
+    let said = checked("counts for all of its kind", &["--isolation", "in-process"]);
+    assert!(
+        said.contains("tick 1: not deterministic: on the same snapshots, one decides \"note: decision 0\""),
         "{said}"
     );
     assert!(said.ends_with("exit status 2\n"), "{said}");

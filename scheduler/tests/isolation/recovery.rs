@@ -195,14 +195,7 @@ fn a_plugin_does_not_outlive_its_scheduler() {
         .expect("written");
     drop(input);
     let pid = scheduler.id();
-    let child = eventually(|| {
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-        let child = children.split_whitespace().next()?.to_owned();
-        // In the loop: the first process, which only says what it offers, never uses so much time.
-        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
-        let user_ticks: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(11)?.parse().ok()?;
-        (user_ticks > 5).then_some(child)
-    });
+    let child = eventually(|| busy_child(pid));
     scheduler.kill().expect("it runs");
     scheduler.wait().expect("it ends");
     eventually(|| {
@@ -210,6 +203,16 @@ fn a_plugin_does_not_outlive_its_scheduler() {
         // A zombie is nobody's process any more.
         stat.map_or(true, |stat| stat.contains(") Z ")).then_some(())
     });
+}
+
+/// The process of a plugin that is in its endless loop: the first process, which only says what the plugin offers, never
+/// uses so much time.
+pub(super) fn busy_child(parent: u32) -> Option<String> {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    let child = children.split_whitespace().next()?.to_owned();
+    let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
+    let user_ticks: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(11)?.parse().ok()?;
+    (user_ticks > 5).then_some(child)
 }
 
 /// A stop that comes while a plugin is loaded is not the plugin's fault, nor that of who named it.

@@ -24,8 +24,13 @@ fn block(language: &str, mark: &str) -> String {
         .to_owned()
 }
 
-/// Compiles the book's Rust policy as cargo would, with more flags.
-fn compile_rust(flags: &[&str], library: &Path) -> Output {
+/// The book's policy in Rust.
+fn in_rust() -> String {
+    block("rust", "export_policy!(KeepFree)")
+}
+
+/// Compiles a policy in Rust as cargo would, with more flags.
+fn compile_rust(policy: &str, flags: &[&str], library: &Path) -> Output {
     let api = built_file("libvcpu_policy_api", ".rlib");
     let folder = api.parent().expect("a folder");
     let dependencies = if folder.ends_with("deps") {
@@ -34,7 +39,7 @@ fn compile_rust(flags: &[&str], library: &Path) -> Output {
         folder.join("deps")
     };
     let source = library.with_extension("rs");
-    std::fs::write(&source, block("rust", "export_policy!(KeepFree)")).expect("a source");
+    std::fs::write(&source, policy).expect("a source");
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     Command::new(rustc)
         .args([
@@ -69,7 +74,7 @@ fn check_decides_as_printed(library: &Path) {
 #[test]
 fn the_policy_in_rust_decides_as_printed() {
     let library = scratch().join("keep_free_rust.so");
-    let output = compile_rust(&[], &library);
+    let output = compile_rust(&in_rust(), &[], &library);
     assert!(
         output.status.success(),
         "{}",
@@ -120,6 +125,7 @@ fn the_example_in_rust_can_be_copied_as_it_says() {
 fn authors_need_no_unsafe() {
     for (at, flag) in ["-Dunsafe_code", "-Funsafe_code"].into_iter().enumerate() {
         let output = compile_rust(
+            &in_rust(),
             &["--emit=metadata", flag],
             &scratch().join(format!("keep_free_safe_{at}.rmeta")),
         );
@@ -134,12 +140,27 @@ fn authors_need_no_unsafe() {
 #[test]
 fn a_policy_does_not_compile_where_panics_abort() {
     let output = compile_rust(
+        &in_rust(),
         &["--emit=metadata", "-Cpanic=abort"],
         &scratch().join("keep_free_abort.rmeta"),
     );
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         !output.status.success() && said.contains("a policy needs panic = \"unwind\""),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_policy_does_not_compile_under_a_name_that_nobody_could_write() {
+    let policy = in_rust().replace(
+        "NAME: &'static str = \"keep-free\"",
+        "NAME: &'static str = \"Keep Free\"",
+    );
+    let output = compile_rust(&policy, &[], &scratch().join("keep_free_misnamed.so"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("a policy's NAME has lower-case letters"),
         "{said}"
     );
 }

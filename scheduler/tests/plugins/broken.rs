@@ -114,7 +114,16 @@ fn wrong_policies_are_refused() {
     check(
         "name",
         "#define NAME VCPU_TEXT(\"Still Life\")",
-        &format!("{unusable}its name is \"Still Life\"; expected lower-case letters, digits and dashes"),
+        &format!(
+            "{unusable}its name is \"Still Life\"; expected lower-case letters, digits and dashes, first a letter"
+        ),
+    );
+    check(
+        "name-flag",
+        "#define NAME VCPU_TEXT(\"-rf\")",
+        &format!(
+            "{unusable}its name is \"-rf\"; expected lower-case letters, digits and dashes, first a letter"
+        ),
     );
     check(
         "name-null",

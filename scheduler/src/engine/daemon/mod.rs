@@ -189,6 +189,11 @@ impl Daemon {
         let decision = match engine.decide(&sample, ledger) {
             Ok(Some(decision)) => decision,
             Ok(None) => return Ok(Tick::Baseline),
+            // A policy that was not waited for has done nothing wrong, nor has one that was told to stop as well.
+            Err(error) if around.pace.is_stopped() => {
+                debug!("{}", chain(&error));
+                return Err(DaemonError::Host(HostError::Stopped));
+            }
             Err(error) if self.settings.once => return Err(error.into()),
             Err(error) => {
                 self.troubles.decision(&error);

@@ -15,6 +15,9 @@ pub trait Pace {
     /// What time it is.
     fn now(&self) -> Instant;
 
+    /// Whether the wish to stop is there.
+    fn is_stopped(&self) -> bool;
+
     /// Waits for a moment, for an order, or for the wish to stop, whichever comes first.
     fn wait(&mut self, moment: Instant) -> Waited;
 }
@@ -44,8 +47,12 @@ impl Pace for RealTime<'_> {
         Instant::now()
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stop.is_requested()
+    }
+
     fn wait(&mut self, moment: Instant) -> Waited {
-        if self.stop.is_requested() {
+        if self.is_stopped() {
             return Waited::Stop;
         }
         select! {

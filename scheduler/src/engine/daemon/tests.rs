@@ -426,6 +426,10 @@ impl Pace for Releasing {
         Instant::now()
     }
 
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
     fn wait(&mut self, _: Instant) -> Waited {
         self.waits += 1;
         if self.waits < 3 {

@@ -38,14 +38,13 @@ fn each_broken_promise_is_named() {
         first_violation(|_, _, _| Ok(())),
         "one pCPU without a guest, tick 1: it neither moves anything nor says why"
     );
-    assert_eq!(
-        first_violation(|made, _, plan| {
-            plan.note(made % 2);
-            Ok(())
-        }),
-        "one pCPU without a guest, tick 1: not deterministic: on the same snapshots, one decides \"note: 1\", the \
-         other \"note: 0\""
-    );
+    let said = first_violation(|made, _, plan| {
+        plan.note(made);
+        Ok(())
+    });
+    let expected = "one pCPU without a guest, tick 1: not deterministic: on the same snapshots, one decides \"note: 1\", \
+                    the other \"note: ";
+    assert!(said.starts_with(expected), "{said}");
     assert_eq!(
         first_violation(|_, snapshot, plan| {
             plan.pin(VcpuIx(0), CpuSet::from_iter([CpuIx(1)]).as_ref(), "", 0.0);
