@@ -24,7 +24,10 @@ use crate::operate::control::Control;
 pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure> {
     let (orders, ordered) = unbounded();
     let signals = Signals::handle(Some(orders.clone()))?;
-    let mut configuration = Configuration::read(args.settings.sources()?)?;
+    let mut configuration = match Configuration::read(args.settings.sources()?, &signals.stop) {
+        Err(_) if signals.stop.is_requested() => return Ok(()),
+        configuration => configuration?,
+    };
     let settings = Settings {
         interval: configuration.effective.interval.get(),
         once: args.once,

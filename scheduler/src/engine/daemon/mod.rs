@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use thiserror::Error;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 use vcpu_policy_api::plan::NamedAction;
 
 use self::grid::Grid;
@@ -233,7 +233,7 @@ impl Daemon {
             changed,
         } = renewal;
         if let Err(error) = engine.renew(terms, make_policy) {
-            error!("{}; the configuration stays as it was", chain(&error));
+            warn!("{}; the configuration stays as it was", chain(&error));
             return false;
         }
         let other_interval = settings.interval != self.settings.interval;
