@@ -71,7 +71,8 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         .inspect_err(|error| warn!("{}; `release` works only while no daemon runs", chain(error)));
     let ran = daemon::run(&mut host, &mut engine, &mut state.ledger, settings, &mut around);
     // One tick is asked for its pins, so they stay.
-    let restored = if args.once || configuration.effective.on_exit == OnExit::Keep {
+    let stay = args.once || configuration.effective.on_exit == OnExit::Keep;
+    let restored = if stay {
         Ok(())
     } else {
         let terms = engine.terms().clone();
@@ -81,6 +82,11 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
     if let Ok(totals) = &ran {
         if args.once && totals.pins > 0 {
             info!("the pins stay; `vcpu-scheduler restore` gives the affinities back");
+        } else if stay && !args.once && !state.ledger.has_nothing_to_give_back() {
+            info!(
+                "the pins stay, as on-exit says: the next daemon takes them over, or `vcpu-scheduler restore` gives \
+                 the affinities back"
+            );
         }
         info!(ticks = totals.ticks, pins = totals.pins, "stopped");
     }

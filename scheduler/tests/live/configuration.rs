@@ -61,6 +61,7 @@ fn a_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
     running.child.wait().expect("waited for");
     // Kept, as the new configuration says.
     assert_eq!(libvirt.kernel_mask("web-1", 0), cpus("1"), "{}", running.log());
+    running.wait_for_log("the pins stay, as on-exit says", 1);
 }
 
 /// A pipe that nobody writes to stands for every file that does not come: the daemon can be stopped while it waits for it.
