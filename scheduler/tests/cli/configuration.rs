@@ -512,42 +512,6 @@ fn decide_takes_policy_and_rules_from_a_configuration() {
 }
 
 /// Loading, checking and the loop itself, on libvirt's test driver.
-/// A real run would not start, so what a dry run shows is not the whole truth.
-#[test]
-fn a_dry_run_says_that_it_does_not_know_what_is_recorded() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let state = folder.path().to_str().expect("a plain path");
-    let once = [
-        "run",
-        "--once",
-        "-c",
-        "test:///default",
-        "--interval",
-        "100ms",
-        "-p",
-        "observe",
-    ];
-    let dry = [&once[..], &["--dry-run", "--state-dir", state]].concat();
-    let said = || text(&run(&dry).stderr);
-    let doubt = "what an earlier run has recorded is not taken into account";
-    assert!(!said().contains(doubt), "{}", said());
-    let real = run(&[&once[..], &["--state-dir", state]].concat());
-    assert!(real.status.success(), "{}", text(&real.stderr));
-    assert!(!said().contains(doubt), "{}", said());
-    let host = std::fs::read_dir(state)
-        .expect("listed")
-        .next()
-        .expect("one host");
-    let journal = host.expect("read").path().join("journal");
-    std::fs::remove_file(&journal).expect("it wrote one");
-    std::fs::create_dir(&journal).expect("made");
-    assert!(
-        said().contains(doubt) && said().contains("Is a directory"),
-        "{}",
-        said()
-    );
-}
-
 #[test]
 fn run_keeps_to_the_file() {
     let config = "connect: test:///default\ninterval: 100ms\npolicy: {name: observe}\n";
