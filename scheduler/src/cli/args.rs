@@ -170,7 +170,7 @@ pub(super) struct SnapshotArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = text::<TickInterval>)]
     pub(super) interval: TickInterval,
     /// Take the snapshot of this simulated host instead; no connection is made
-    #[arg(long, value_name = "SCENARIO")]
+    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["connect", "interval"])]
     pub(super) scenario: Option<PathBuf>,
     /// The tick of the scenario to take it at, with nothing pinned before [default: 1]
     #[arg(long, value_name = "N", requires = "scenario", value_parser = tick)]

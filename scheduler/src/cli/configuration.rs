@@ -1,6 +1,14 @@
 //! The configuration of a daemon that runs, which may be read again.
+//!
+//! A file can be a pipe that nobody writes to, or lie on a server that does not answer: the wish to stop ends the wait for
+//! it, and a daemon that runs does not wait long.
 
-use tracing::{error, info, warn};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use crossbeam_channel::{after, bounded, never, select};
+use tracing::{info, warn};
 
 use super::Failure;
 use super::policy::{Chosen, Supervision, check_host, registry};
@@ -22,6 +30,9 @@ const OF_THE_POLICY: [&str; 6] = [
     "fallback",
 ];
 
+/// How long a daemon that runs waits for its configuration; guests are not looked after meanwhile.
+const LONGEST_READ: Duration = Duration::from_secs(5);
+
 /// What is in force, and where it comes from.
 pub(super) struct Configuration {
     sources: Sources,
@@ -33,8 +44,9 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    pub(super) fn read(sources: Sources) -> Result<Self, Failure> {
-        let effective = sources.read().map_err(Failure::caller)?;
+    /// Reads the sources, however long that takes; a wish to stop ends it with an error.
+    pub(super) fn read(sources: Sources, stop: &Stop) -> Result<Self, Failure> {
+        let effective = read(&sources, stop, None)?;
         Ok(Self {
             sources,
             effective,
@@ -82,15 +94,17 @@ impl Configuration {
     pub(super) fn renew(&mut self, settings: Settings, stop: &Stop) -> Option<Renewal> {
         match self.try_to_renew(settings, stop) {
             Ok(renewal) => Some(renewal),
+            // Whatever it says, there will be no other tick.
+            Err(_) if stop.is_requested() => None,
             Err(Failure::World(error) | Failure::Caller(error)) => {
-                error!("{error:#}; the configuration stays as it was");
+                warn!("{error:#}; the configuration stays as it was");
                 None
             }
         }
     }
 
     fn try_to_renew(&mut self, settings: Settings, stop: &Stop) -> Result<Renewal, Failure> {
-        let mut new = self.sources.read().map_err(Failure::caller)?;
+        let mut new = read(&self.sources, stop, Some(LONGEST_READ))?;
         self.check_cpus(&new)?;
         let changed = config::changed(&self.effective, &new);
         let is_of_policy = |key: &&config::Key| OF_THE_POLICY.contains(&key.path);
@@ -143,6 +157,39 @@ pub(super) fn say_doubts(effective: &Effective, host: Option<&HostIdentity>) {
     }
 }
 
+/// Reads the sources, until there is a wish to stop or patience is at its end.
+fn read(sources: &Sources, stop: &Stop, patience: Option<Duration>) -> Result<Effective, Failure> {
+    let (sender, result) = bounded(1);
+    let reader = sources.clone();
+    // Left behind where reading does not end.
+    thread::Builder::new()
+        .name("configuration".to_owned())
+        .spawn(move || {
+            // Whoever waited may have given up.
+            let _ = sender.send(reader.read());
+        })
+        .context("cannot start a thread")
+        .map_err(Failure::world)?;
+    let unread = |why: &str| {
+        let file = sources
+            .file
+            .as_deref()
+            .unwrap_or_else(|| std::path::Path::new(""));
+        Failure::World(anyhow!("cannot read the configuration {}: {why}", file.display()))
+    };
+    select! {
+        recv(result) -> effective => match effective {
+            Ok(effective) => effective.map_err(Failure::caller),
+            Err(_) => Err(unread("the reading of it broke off")),
+        },
+        recv(stop.channel()) -> _ => Err(unread("stopped meanwhile")),
+        recv(patience.map_or_else(never, after)) -> _ => {
+            let patience = humantime::format_duration(patience.unwrap_or_default());
+            Err(unread(&format!("there was no end of it within {patience}")))
+        }
+    }
+}
+
 /// Every policy that a configuration gives to choose from.
 fn load(effective: &Effective, stop: &Stop) -> Result<Registry, Failure> {
     registry(effective, Supervision::of_daemon(effective, Some(stop.clone())))
@@ -152,4 +199,47 @@ fn load(effective: &Effective, stop: &Stop) -> Result<Registry, Failure> {
 fn introduction(chosen: &Chosen<'_>) -> String {
     let offer = &chosen.entry.offer;
     format!("policy {} {}: {}", offer.name, offer.version, offer.summary)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    /// A pipe that nobody writes to.
+    fn endless() -> (tempfile::TempDir, Sources) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file: PathBuf = folder.path().join("config.yaml");
+        mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+        let sources = Sources {
+            file: Some(file),
+            ..Sources::default()
+        };
+        (folder, sources)
+    }
+
+    fn why(failure: Failure) -> String {
+        let (Failure::World(error) | Failure::Caller(error)) = failure;
+        format!("{error:#}")
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_given_up() {
+        let (_folder, sources) = endless();
+        let (_stopper, stop) = Stop::new();
+        let error = read(&sources, &stop, Some(Duration::from_millis(10))).expect_err("no end");
+        assert!(why(error).contains("config.yaml: there was no end of it"));
+    }
+
+    #[test]
+    fn a_wish_to_stop_ends_the_wait_for_a_file() {
+        let (_folder, sources) = endless();
+        let (stopper, stop) = Stop::new();
+        drop(stopper);
+        let error = Configuration::read(sources, &stop).err().expect("stopped");
+        assert!(why(error).ends_with("stopped meanwhile"));
+    }
 }

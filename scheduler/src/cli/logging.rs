@@ -5,7 +5,7 @@
 
 use std::io::IsTerminal;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
@@ -22,8 +22,9 @@ pub(super) fn start(args: &Logging) -> Result<(), Failure> {
     };
     let chosen = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let directives = if chosen.is_empty() { level } else { &chosen };
+    // The error says in its own text what its cause says.
     let filter = EnvFilter::try_new(directives)
-        .with_context(|| format!("the variable {} is \"{chosen}\"", EnvFilter::DEFAULT_ENV))
+        .map_err(|error| anyhow!("the variable {} is \"{chosen}\": {error}", EnvFilter::DEFAULT_ENV))
         .map_err(Failure::caller)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

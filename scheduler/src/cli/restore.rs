@@ -15,7 +15,7 @@ use super::state::State;
 use crate::config::Layer;
 use crate::engine::daemon::chain;
 use crate::engine::ledger::Ledger;
-use crate::engine::restore::{Restored, Returned, restore as give_back};
+use crate::engine::restore::{Obstacle, Remaining, Restored, Returned, restore as give_back};
 use crate::engine::stop::Stop;
 use crate::engine::terms::Terms;
 use crate::host::libvirt::Access;
@@ -64,6 +64,8 @@ pub(super) fn at_the_end(
         let why = chain(&remaining.why);
         if let Some(domain) = remaining.domain.as_deref() {
             warn!(domain, "not given back: {why}");
+        } else if is_given_back(remaining) {
+            warn!("{why}");
         } else {
             warn!("what is left is not given back: {why}");
         }
@@ -95,6 +97,7 @@ fn write_result(output: &mut dyn Write, restored: &Restored) -> std::io::Result<
         let why = chain(&remaining.why);
         match remaining.domain.as_deref() {
             Some(domain) => writeln!(output, "{}  not given back: {why}", printable(domain))?,
+            None if is_given_back(remaining) => writeln!(output, "{why}")?,
             None => writeln!(output, "what is left is not given back: {why}")?,
         }
     }
@@ -108,7 +111,77 @@ fn outcome(restored: &Restored) -> Result<(), Failure> {
     if restored.remaining.is_empty() {
         return Ok(());
     }
-    Err(Failure::World(anyhow!(
-        "not everything could be given back; the journal still has it, and `vcpu-scheduler restore` tries again"
-    )))
+    Err(Failure::World(if restored.remaining.iter().all(is_given_back) {
+        anyhow!(
+            "everything is given back, but the journal does not know; `vcpu-scheduler restore` brings it up to date"
+        )
+    } else {
+        anyhow!(
+            "not everything could be given back; the journal still has it, and `vcpu-scheduler restore` tries again"
+        )
+    }))
+}
+
+/// Whether nothing remains to be done to a guest: only the journal is behind.
+fn is_given_back(remaining: &Remaining) -> bool {
+    matches!(remaining.why, Obstacle::Journal(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::journal::JournalError;
+
+    fn remaining(domain: Option<&str>, why: Obstacle) -> Remaining {
+        Remaining {
+            domain: domain.map(Into::into),
+            why,
+        }
+    }
+
+    fn behind() -> Obstacle {
+        Obstacle::Journal(JournalError::Io {
+            operation: "write",
+            path: "/j".into(),
+            source: std::io::Error::other("full"),
+        })
+    }
+
+    #[track_caller]
+    fn check(remaining: Vec<Remaining>, expect: &str) {
+        let restored = Restored {
+            remaining,
+            ..Restored::default()
+        };
+        let mut output = Vec::new();
+        write_result(&mut output, &restored).expect("written");
+        let ended = outcome(&restored);
+        let error = match ended {
+            Ok(()) => String::new(),
+            Err(Failure::World(error) | Failure::Caller(error)) => format!("error: {error:#}\n"),
+        };
+        let said = String::from_utf8(output).expect("text") + &error;
+        assert_eq!(said, expect);
+    }
+
+    #[test]
+    fn a_journal_that_is_behind_is_no_guest_left_pinned() {
+        check(vec![], "nothing to give back\n");
+        check(
+            vec![remaining(None, behind())],
+            "the journal cannot be brought up to date: cannot write /j: full\n\
+             error: everything is given back, but the journal does not know; `vcpu-scheduler restore` brings it up \
+             to date\n",
+        );
+        check(
+            vec![
+                remaining(Some("web-1"), Obstacle::Unread),
+                remaining(None, behind()),
+            ],
+            "web-1  not given back: the domain runs but cannot be read\n\
+             the journal cannot be brought up to date: cannot write /j: full\n\
+             error: not everything could be given back; the journal still has it, and `vcpu-scheduler restore` tries \
+             again\n",
+        );
+    }
 }

@@ -24,7 +24,10 @@ use crate::operate::control::Control;
 pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure> {
     let (orders, ordered) = unbounded();
     let signals = Signals::handle(Some(orders.clone()))?;
-    let mut configuration = Configuration::read(args.settings.sources()?)?;
+    let mut configuration = match Configuration::read(args.settings.sources()?, &signals.stop) {
+        Err(_) if signals.stop.is_requested() => return Ok(()),
+        configuration => configuration?,
+    };
     let settings = Settings {
         interval: configuration.effective.interval.get(),
         once: args.once,
@@ -70,7 +73,8 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         .inspect_err(|error| warn!("{}; `release` works only while no daemon runs", chain(error)));
     let ran = daemon::run(&mut host, &mut engine, &mut state.ledger, settings, &mut around);
     // One tick is asked for its pins, so they stay.
-    let restored = if args.once || configuration.effective.on_exit == OnExit::Keep {
+    let stay = args.once || configuration.effective.on_exit == OnExit::Keep;
+    let restored = if stay {
         Ok(())
     } else {
         let terms = engine.terms().clone();
@@ -80,6 +84,11 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
     if let Ok(totals) = &ran {
         if args.once && totals.pins > 0 {
             info!("the pins stay; `vcpu-scheduler restore` gives the affinities back");
+        } else if stay && !args.once && !state.ledger.has_nothing_to_give_back() {
+            info!(
+                "the pins stay, as on-exit says: the next daemon takes them over, or `vcpu-scheduler restore` gives \
+                 the affinities back"
+            );
         }
         info!(ticks = totals.ticks, pins = totals.pins, "stopped");
     }

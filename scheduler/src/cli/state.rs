@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::Failure;
+use crate::engine::daemon::chain;
 use crate::engine::journal::file::{self, FileJournal};
 use crate::engine::journal::folder::{Place, User, boot_id};
 use crate::engine::journal::lock::Lock;
@@ -69,7 +70,13 @@ pub(super) fn read_only_ledger(host: &HostIdentity, stated: Option<&Path>) -> Le
         .path(&User::current())
         .and_then(|folder| file::read(&folder, boot(host).as_deref()));
     let left = read.unwrap_or_else(|error| {
-        debug!("{}", crate::engine::daemon::chain(&error));
+        let why = chain(&error);
+        if matches!(error, JournalError::Nowhere { .. }) {
+            // Nothing was ever recorded in no place.
+            debug!("{why}");
+        } else {
+            warn!("what an earlier run has recorded is not taken into account: {why}");
+        }
         Vec::new()
     });
     Ledger::new(Box::new(Unkept), left, Box::new(random_token))

@@ -7,6 +7,7 @@
 
 use std::fs::Permissions;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -95,7 +96,7 @@ impl Control {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let listener = UnixListener::bind(&path).map_err(failed)?;
+        let listener = shortly(folder, |path| UnixListener::bind(path)).map_err(failed)?;
         // Whatever the mask says with which new files are made.
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
         std::thread::Builder::new()
@@ -173,13 +174,24 @@ fn ask_loop(release: Release, orders: &Sender<Order>) -> Answer {
     }
 }
 
+/// Names the socket of a folder by a path that is short: the kernel takes no more than 107 bytes for it, and the operator may
+/// have named a deep folder.
+fn shortly<T>(folder: &Path, use_path: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let folder = std::fs::File::open(folder)?;
+    use_path(
+        &Path::new("/proc/self/fd")
+            .join(folder.as_raw_fd().to_string())
+            .join(NAME),
+    )
+}
+
 /// Has the daemon of a folder release vCPUs; gives the numbers of those that were left alone until now.
 ///
 /// # Errors
 /// If there is no daemon, or it does not do it.
 pub fn release(folder: &Path, release: &Release) -> Result<Vec<u32>, ControlError> {
     let path = folder.join(NAME);
-    let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
+    let stream = shortly(folder, |path| UnixStream::connect(path)).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NoDaemon,
         _ => ControlError::Io {
             operation: "connect to",

@@ -139,6 +139,13 @@ fn a_bad_log_filter_is_named() {
         "{}",
         text(&output.stderr)
     );
+    let output = super::binary()
+        .env("RUST_LOG", "a=loud")
+        .args(["decide", "-"])
+        .output()
+        .expect("the binary starts");
+    let said = text(&output.stderr);
+    assert_eq!(said.matches("error parsing level filter").count(), 1, "{said}");
 }
 
 #[test]
@@ -175,6 +182,20 @@ fn a_set_uri_does_not_get_in_the_way_of_a_scenario() {
             .expect("the binary starts");
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert!(text(&output.stdout).contains("tick: 2"));
+    }
+}
+
+/// A scenario has no connection, and an interval of its own: a flag that would do nothing is refused.
+#[test]
+fn what_is_about_a_live_host_is_refused_beside_a_scenario() {
+    for flag in [&["--connect", "test:///default"][..], &["--interval", "2s"]] {
+        let output = super::run(&[&["snapshot", "--scenario", SCENARIO], flag].concat());
+        assert_eq!(output.status.code(), Some(2), "{flag:?}");
+        let said = text(&output.stderr);
+        assert!(
+            said.contains("cannot be used with") && said.contains(flag[0]),
+            "{said}"
+        );
     }
 }
 

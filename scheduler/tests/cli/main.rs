@@ -4,6 +4,7 @@ mod bad_input;
 mod configuration;
 mod documentation;
 mod scenarios;
+mod state_folder;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

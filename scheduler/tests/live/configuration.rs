@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use crate::daemon::{Quiet, Running, output, text};
 use crate::harness::{GuestSpec, PrivateLibvirt, cpus, wait_for};
 use crate::stopping::signal;
@@ -61,6 +63,31 @@ fn a_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
     running.child.wait().expect("waited for");
     // Kept, as the new configuration says.
     assert_eq!(libvirt.kernel_mask("web-1", 0), cpus("1"), "{}", running.log());
+    running.wait_for_log("the pins stay, as on-exit says", 1);
+}
+
+/// A pipe that nobody writes to stands for every file that does not come: the daemon can be stopped while it waits for it.
+#[test]
+fn a_configuration_that_does_not_come_keeps_no_stop_waiting() {
+    let libvirt = Quiet::start();
+    let file = write(&libvirt, "interval: 200ms\n");
+    let path = file.to_str().expect("a plain path");
+    let mut running = Running::start_as(&libvirt, &["run", "-v", "--config", path]);
+    running.wait_for_log("tick=2", 1);
+    fs::remove_file(&file).expect("removed");
+    mknodat(CWD, &file, FileType::Fifo, Mode::from_raw_mode(0o666), 0).expect("a pipe");
+    signal("HUP", running.child.id());
+    running.wait_for_log(
+        "there was no end of it within 5s; the configuration stays as it was",
+        1,
+    );
+    running.wait_for_log("tick=", 1 + running.log().matches("tick=").count());
+    signal("HUP", running.child.id());
+    signal("TERM", running.child.id());
+    let ended = wait_for("the daemon's end", PATIENCE, || {
+        running.child.try_wait().expect("ours")
+    });
+    assert!(ended.success(), "{ended}: {}", running.log());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 use vcpu_policy_api::plan::NamedAction;
 
 use self::grid::Grid;
@@ -270,7 +270,7 @@ impl Daemon {
             changed,
         } = renewal;
         if let Err(error) = engine.renew(terms, make_policy) {
-            error!("{}; the configuration stays as it was", chain(&error));
+            warn!("{}; the configuration stays as it was", chain(&error));
             return false;
         }
         let other_interval = settings.interval != self.settings.interval;

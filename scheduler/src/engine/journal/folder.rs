@@ -134,6 +134,11 @@ fn check_way(path: &Path) -> Result<(), JournalError> {
             path,
             problem: format!("has mode {mode:o}"),
         },
+        TrustError::UnreadableFolder { path, source } => JournalError::Io {
+            operation: "go to",
+            path,
+            source,
+        },
         error => JournalError::Io {
             operation: "go to",
             path: path.to_owned(),
@@ -231,6 +236,22 @@ mod tests {
             refused.contains("has mode 770; expected a folder that belongs"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn a_way_that_leads_nowhere_is_told_as_what_it_is() {
+        let base = tempfile::tempdir().expect("a folder");
+        let file = base.path().join("file");
+        fs::write(&file, "").expect("written");
+        let place = Place {
+            stated: Some(file.clone()),
+            local: true,
+            host: "h".to_owned(),
+        };
+        let refused = place.prepare(&User::current()).expect_err("refused");
+        let said = crate::engine::daemon::chain(&refused);
+        let expect = format!("cannot go to {}: Not a directory", file.display());
+        assert!(said.contains(&expect) && !said.contains("plugin"), "{said}");
     }
 
     #[test]

@@ -81,7 +81,7 @@ mod tests {
         let first = Lock::take(folder.path(), "run").expect("free");
         let refused = Lock::take(folder.path(), "restore").expect_err("held");
         let expected = format!(
-            "process {} (vcpu-scheduler run) holds {}: one scheduler a host; when that one stops, it gives everything back",
+            "process {} (vcpu-scheduler run) holds {}: one scheduler a host; unless on-exit is keep, it gives everything back when it stops",
             std::process::id(),
             folder.path().join(NAME).display()
         );

@@ -79,7 +79,7 @@ pub enum JournalError {
         number: usize,
     },
     /// Another process writes it.
-    #[error("{holder} holds {}: one scheduler a host; when that one stops, it gives everything back", path.display())]
+    #[error("{holder} holds {}: one scheduler a host; unless on-exit is keep, it gives everything back when it stops", path.display())]
     Locked {
         /// The lock's file.
         path: PathBuf,

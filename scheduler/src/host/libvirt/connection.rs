@@ -66,7 +66,7 @@ pub(super) fn connect(uri: Option<&str>, access: Access, changes: &Changes) -> R
 fn not_connected(target: &str, access: Access, error: LibvirtError) -> HostError {
     let denied = error.says_forbidden() || error.says_access_denied() || error.says_no_entry();
     let hint = if access == Access::ReadWrite && denied {
-        " with permission to pin (--dry-run needs permission to read only)"
+        " with permission to pin (`run --dry-run` needs permission to read only)"
     } else {
         ""
     };
@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn who_may_not_pin_is_told_that_reading_may_be_allowed() {
         let plain = "cannot connect to qemu:///system";
-        let hinted = format!("{plain} with permission to pin (--dry-run needs permission to read only)");
+        let hinted =
+            format!("{plain} with permission to pin (`run --dry-run` needs permission to read only)");
         let denied = "Failed to connect socket to '/run/libvirt/libvirt-sock': Permission denied";
         let nobody = "Failed to connect socket to '/run/libvirt/libvirt-sock': Connection refused";
         for (access, code, message, expect) in [
