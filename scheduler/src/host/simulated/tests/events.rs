@@ -92,9 +92,7 @@ fn vcpus() {
     5: [0-2] a/0 20 on 0 of 0, b/0 30 on 1 of 1, b/1 new on 2 of 1-2
     6: [0-2] a/0 20 on 0 of 0, b/0 30 on 1 of 1, b/1 30 on 2 of 1-2
     "#);
-    insta::assert_snapshot!(check("{at: 2, vcpus: {domain: a, count: 2}}", 2..=2), @r#"
-    2: [0-2] a/0 20 on 0 of 0, a/1 new on 2 of 0-2, b/0 30 on 1 of 1, b/1 30 on 1 of 1
-    "#);
+    insta::assert_snapshot!(check("{at: 2, vcpus: {domain: a, count: 2}}", 2..=2), @"2: [0-2] a/0 20 on 0 of 0, a/1 new on 2 of 0-2, b/0 30 on 1 of 1, b/1 30 on 1 of 1");
 }
 
 /// Counters stand still meanwhile, and nothing is made up for afterwards.
@@ -204,9 +202,7 @@ fn cpuset() {
 /// A pattern means the domains that are there at that time; one that means none then does nothing.
 #[test]
 fn a_pattern_may_match_nobody_for_a_while() {
-    insta::assert_snapshot!(check("{at: 1, destroy: a}, {at: 2, load: {domain: a, percent: 9}}", 2..=2), @r#"
-    2: [0-2] b/0 30 on 1 of 1, b/1 30 on 1 of 1
-    "#);
+    insta::assert_snapshot!(check("{at: 1, destroy: a}, {at: 2, load: {domain: a, percent: 9}}", 2..=2), @"2: [0-2] b/0 30 on 1 of 1, b/1 30 on 1 of 1");
 }
 
 /// In one tick, events act in the order of the file, whatever the order of ticks in it.

@@ -55,9 +55,7 @@ fn a_pin_acts_in_the_next_interval() {
     let first = host.sample().expect("tick 1");
     host.pin(&key(&first.domains[1], 0), &cpus("1")).expect("pinned");
     let second = host.sample().expect("tick 2");
-    insta::assert_snapshot!(line(&first, &second), @r#"
-    [0-1] hog-0/0 100 on 0 of 0, hog-1/0 100 on 1 of 1
-    "#);
+    insta::assert_snapshot!(line(&first, &second), @"[0-1] hog-0/0 100 on 0 of 0, hog-1/0 100 on 1 of 1");
 }
 
 #[test]
@@ -173,9 +171,7 @@ fn loads_from_a_trace() {
 #[test]
 fn background_load_comes_before_guests() {
     let text = "{host: {cpus: [{cpu: 0, background: 30}, {cpu: 4, capacity: 50}]}, domains: [{name: vm, count: 2, pin: [0, 4], load: 100}]}";
-    insta::assert_snapshot!(story(text, 1..=1), @r#"
-    1: [0,4] vm-0/0 70.0 (wait 30.0) on 0 of 0, vm-1/0 50.0 (wait 50.0) on 4 of 4
-    "#);
+    insta::assert_snapshot!(story(text, 1..=1), @"1: [0,4] vm-0/0 70.0 (wait 30.0) on 0 of 0, vm-1/0 50.0 (wait 50.0) on 4 of 4");
 }
 
 const NOISY: &str =
