@@ -64,6 +64,10 @@ static int32_t decide(void *policy, const struct vcpu_snapshot *snapshot, uint64
     for (uint32_t i = 0; i < vcpus; i++) {
         const struct vcpu_vcpu_row *vcpu = vcpu_vcpu_at(snapshot, i);
         int movable = (vcpu->flags & VCPU_MOVABLE) != 0;
+        if (is("crashes on what waits far from its memory") && vcpu->wait > 0 &&
+            vcpu_domain_at(snapshot, vcpu_row(vcpu->domain))->memory_node > 0) {
+            abort();
+        }
         if (is("crashes without a load") && !vcpu_is_known(vcpu->load)) {
             abort();
         }

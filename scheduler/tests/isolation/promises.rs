@@ -35,6 +35,7 @@ fn each_broken_promise_is_found_and_named() {
         "crashes without guests",
         "crashes on one CPU",
         "crashes without a load",
+        "crashes on what waits far from its memory",
         "crashes on many vCPUs",
         "hangs on many vCPUs",
         "gives up",

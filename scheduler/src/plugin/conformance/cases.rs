@@ -15,6 +15,8 @@ pub(super) struct Case {
 
 struct Domain {
     managed: bool,
+    /// The node of its memory, and its weight, where they are known.
+    placed: Option<(u32, f64)>,
     vcpus: Vec<Guest>,
 }
 
@@ -65,7 +67,15 @@ impl Guest {
 fn managed(vcpus: impl IntoIterator<Item = Guest>) -> Domain {
     Domain {
         managed: true,
+        placed: None,
         vcpus: vcpus.into_iter().collect(),
+    }
+}
+
+fn placed(node: u32, weight: f64, vcpus: impl IntoIterator<Item = Guest>) -> Domain {
+    Domain {
+        placed: Some((node, weight)),
+        ..managed(vcpus)
     }
 }
 
@@ -137,6 +147,7 @@ pub(super) fn all() -> Vec<Case> {
                 ]),
                 Domain {
                     managed: false,
+                    placed: None,
                     vcpus: vec![Guest::steady(80.0).pinned(1), Guest::steady(5.0).pinned(0)],
                 },
             ],
@@ -148,6 +159,12 @@ pub(super) fn all() -> Vec<Case> {
             vec![managed(
                 [1e300, 1e300, 1e-300, 400.0].map(|load| Guest::steady(load).pinned(0)),
             )],
+        ),
+        case(
+            "two nodes, guests with their memory on one of them, and some that wait",
+            6,
+            Host::uniform(2, 1, 2, 1),
+            at_home_and_elsewhere(),
         ),
         case("no pins left", 2, Host::cpus(4).budget(0), vec![on_cpu_0()]),
         case("one pin a tick", 12, Host::cpus(4).budget(1), vec![on_cpu_0()]),
@@ -162,6 +179,25 @@ pub(super) fn all() -> Vec<Case> {
         ),
         case("a huge host", 3, Host::uniform(4, 8, 8, 2), huge()),
     ]
+}
+
+/// Guests near their memory and far from it, of all weights.
+fn at_home_and_elsewhere() -> Vec<Domain> {
+    vec![
+        placed(
+            1,
+            1024.0,
+            [Guest::steady(90.0).pinned(0), Guest::steady(40.0).on(3)],
+        ),
+        placed(0, 2048.0, (0..3).map(waiting)),
+        placed(1, 0.0, [Guest::steady(70.0).with(|vcpu| vcpu.allowed("0-1"))]),
+        managed([waiting(2)]),
+    ]
+}
+
+/// One that gets less than it wants.
+fn waiting(cpu: u32) -> Guest {
+    Guest::steady(60.0).on(cpu).with(|vcpu| vcpu.wait(35.0))
 }
 
 /// 10,000 vCPUs in domains of four, with loads that a small generator draws.
@@ -220,6 +256,9 @@ impl<'c> Guests<'c> {
             } else {
                 host.unmanaged(&name, vcpus)
             };
+            if let Some((node, weight)) = domain.placed {
+                host = host.memory_node(node).weight(weight);
+            }
         }
         host.snapshot()
     }
