@@ -12,14 +12,14 @@ use super::configuration::Configuration;
 use super::connection::connect;
 use super::restore;
 use super::signals::Signals;
-use super::state::{State, read_only_ledger};
+use super::state::{self, State, read_only_ledger};
 use crate::config::OnExit;
 use crate::engine::Decision;
 use crate::engine::daemon::{self, RealTime, Settings, Surroundings, chain};
 use crate::engine::verify::NamedRejection;
 use crate::host::HostError;
 use crate::host::libvirt::Access;
-use crate::operate::control::Control;
+use crate::operate::control::{Control, is_answered};
 
 pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure> {
     let (orders, ordered) = unbounded();
@@ -62,6 +62,13 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
         reload: &mut || configuration.renew(settings, &signals.stop),
     };
     if args.dry_run {
+        let is_beside = state::folder(&identity, state_dir.as_deref()).is_ok_and(|it| is_answered(&it));
+        if is_beside && !args.once {
+            warn!(
+                "a scheduler runs for this host: what it pins from now on counts here as pinned by another hand; \
+                 --once shows what would be done now"
+            );
+        }
         let mut ledger = read_only_ledger(&identity, state_dir.as_deref());
         let totals = daemon::run(&mut host, &mut engine, &mut ledger, settings, &mut around)
             .map_err(Failure::world)?;

@@ -219,6 +219,11 @@ fn unrecorded(domain: &DomainKey, refusals: &mut BTreeMap<DomainKey, PinError>) 
         }
         // Neither will anything else be permitted.
         Some(every @ (PinError::Host(_) | PinError::Forbidden { .. })) => (every, None),
+        // No pin was asked for yet.
+        Some(PinError::Refused { source }) => {
+            let source = Some(source);
+            (PinError::Unrecorded { source }, None)
+        }
         Some(error) => {
             let source = Some(Box::new(error) as _);
             (PinError::Unrecorded { source }, None)
@@ -253,7 +258,7 @@ mod tests {
         let not_recorded = "the original affinity cannot be recorded in the domain";
         check(Some(PinError::Busy { source: source() }), [busy, busy]);
         check(Some(PinError::Gone), ["the vCPU is gone", "the vCPU is gone"]);
-        let refused = format!("{not_recorded}: the host refuses the pin: in the host's words");
+        let refused = format!("{not_recorded}: in the host's words");
         check(
             Some(PinError::Refused { source: source() }),
             [&refused, not_recorded],

@@ -185,6 +185,11 @@ fn shortly<T>(folder: &Path, use_path: impl FnOnce(&Path) -> io::Result<T>) -> i
     )
 }
 
+/// Whether a daemon of this folder runs.
+pub fn is_answered(folder: &Path) -> bool {
+    shortly(folder, |path| UnixStream::connect(path)).is_ok()
+}
+
 /// Has the daemon of a folder release vCPUs; gives the numbers of those that were left alone until now.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! The folder that remembers what to give back, where the operator names it. The host is libvirt's test driver, of which no
 //! vCPU is pinned here.
 
+use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use super::{binary, run, text};
 struct Daemon(Child);
 
 impl Daemon {
-    fn start(state: &str) -> Self {
+    /// Starts one, and returns when it listens.
+    fn start(state: &Path) -> Self {
         let child = binary()
             .args([
                 "-q",
@@ -21,11 +23,24 @@ impl Daemon {
                 "-p",
                 "observe",
                 "--state-dir",
-                state,
             ])
+            .arg(state)
             .stderr(Stdio::null())
             .spawn();
-        Self(child.expect("the binary starts"))
+        let daemon = Self(child.expect("the binary starts"));
+        wait_for("the daemon to listen", || control_is_in(state));
+        daemon
+    }
+}
+
+fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_there() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "gave up waiting for {what}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -54,16 +69,48 @@ fn a_daemon_is_reached_in_a_deep_folder_too() {
         assert!(text(&released.stdout).contains("no vCPU of test is left alone"));
     };
     check();
-    let _daemon = Daemon::start(state);
-    let begin = Instant::now();
-    while !control_is_in(&deep) {
-        assert!(
-            begin.elapsed() < Duration::from_secs(60),
-            "the daemon does not listen"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let _daemon = Daemon::start(&deep);
     check();
+}
+
+/// What the daemon pins would otherwise be taken for somebody else's word, with the advice to release it.
+#[test]
+fn a_dry_run_beside_a_daemon_says_what_it_shows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let dry_run = || {
+        let log = folder.path().join("log");
+        let stderr = std::fs::File::create(&log).expect("created");
+        let child = binary()
+            .args([
+                "run",
+                "--dry-run",
+                "-c",
+                "test:///default",
+                "-p",
+                "observe",
+                "--interval",
+                "100ms",
+            ])
+            .arg("--state-dir")
+            .arg(&state)
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn();
+        let mut child = child.expect("the binary starts");
+        // It has said what it has to say when it shows the first tick.
+        let mut shown = [0; 4];
+        let stdout = child.stdout.as_mut().expect("piped");
+        stdout.read_exact(&mut shown).expect("a tick");
+        drop(Daemon(child));
+        std::fs::read_to_string(log).expect("read")
+    };
+    let beside = "a scheduler runs for this host";
+    let alone = dry_run();
+    assert!(!alone.contains(beside), "{alone}");
+    let _daemon = Daemon::start(&state);
+    let said = dry_run();
+    assert!(said.contains(beside), "{said}");
 }
 
 /// A real run would not start, so what a dry run shows is not the whole truth.

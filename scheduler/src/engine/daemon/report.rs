@@ -149,6 +149,8 @@ pub(super) struct Troubles {
     unrecorded: bool,
     /// When samples began to fail, and whether it was said that they go on failing.
     failing: Option<(Instant, bool)>,
+    /// How long after the last failure they are to be called an emergency, if they are not yet.
+    emergency_in: Option<Duration>,
     /// The rules that the last plan broke.
     broken_rules: BTreeSet<Rejection>,
 }
@@ -163,6 +165,7 @@ impl Troubles {
             undecided: false,
             unrecorded: false,
             failing: None,
+            emergency_in: None,
             broken_rules: BTreeSet::new(),
         }
     }
@@ -185,6 +188,8 @@ impl Troubles {
         } else {
             debug!(attempt = self.failed_samples, "{}", chain(error));
         }
+        let left = EMERGENCY.saturating_sub(now.duration_since(since));
+        self.emergency_in = (!left.is_zero()).then_some(left);
     }
 
     /// Says what of a plan is not carried out. A policy that goes on breaking the same rule is named once; that it would
@@ -230,6 +235,7 @@ impl Troubles {
         }
         self.failed_samples = 0;
         self.failing = None;
+        self.emergency_in = None;
         self.lost = false;
         sample
     }
@@ -267,12 +273,14 @@ impl Troubles {
     }
 
     /// How much longer than the interval to wait for a host that is lost: doubled with each attempt, and a part of it left
-    /// to chance, up to a half, so that not all daemons of a host that comes back knock at the same moment.
+    /// to chance, up to a half, so that not all daemons of a host that comes back knock at the same moment. An attempt falls
+    /// on the minute after which it is an emergency.
     pub(super) fn backoff(&mut self) -> Option<Duration> {
         let doublings = self.failed_samples.saturating_sub(1).min(6);
         let longest = Duration::from_secs(1 << doublings).min(LONGEST_BACKOFF);
-        self.lost
-            .then(|| longest.mul_f32(1.0 - self.chance.rand_float() / 2.0))
+        let wait = longest.mul_f32(1.0 - self.chance.rand_float() / 2.0);
+        let wait = self.emergency_in.map_or(wait, |left| wait.min(left));
+        self.lost.then_some(wait)
     }
 }
 
@@ -309,13 +317,35 @@ mod tests {
         assert_eq!(troubles.newly_broken(&decision), [(Rejection::GainNotFinite, 3)]);
     }
 
+    fn lost() -> HostError {
+        HostError::Lost {
+            operation: "test".to_owned(),
+            source: "broken".into(),
+        }
+    }
+
+    /// Between two attempts there can be a minute, and the one at which it is said must not be put off by it.
+    #[test]
+    fn a_host_that_is_away_for_a_minute_is_an_emergency_at_that_moment() {
+        for seed in 0..100 {
+            let mut troubles = Troubles::none(seed);
+            let begin = Instant::now();
+            let mut now = begin;
+            loop {
+                troubles.host(&lost(), now);
+                if troubles.failing.is_some_and(|(_, is_said)| is_said) {
+                    break;
+                }
+                now += troubles.backoff().expect("lost");
+            }
+            assert_eq!(now - begin, EMERGENCY, "seed {seed}");
+        }
+    }
+
     #[test]
     fn the_wait_for_a_lost_host_grows_to_a_minute() {
         let mut troubles = Troubles::none(1);
-        let lost = HostError::Lost {
-            operation: "test".to_owned(),
-            source: "broken".into(),
-        };
+        let lost = lost();
         let mut waits = Vec::new();
         for _ in 0..9 {
             troubles.host(&lost, Instant::now());
