@@ -336,7 +336,8 @@ impl World {
             }
         } else {
             // What is not on record may not be remembered, and what nobody has noticed may count as found.
-            let is_known = on_record && (before.noticed || before.setter != Setter::Hand);
+            let is_clear = matches!(before.setter, Setter::Us | Setter::Found);
+            let is_known = on_record && (before.noticed || is_clear);
             Vcpu {
                 run_ns: 0,
                 read: false,

@@ -63,6 +63,8 @@ pub(crate) enum Setter {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
     Tick,
+    /// A tick of a dry run.
+    Dry,
     Restore,
 }
 
@@ -198,6 +200,8 @@ pub(crate) struct World {
 
     pub(crate) now_ns: u64,
     pub(crate) origin_ns: u64,
+    /// When a connection was lost last.
+    pub(crate) lost_ns: u64,
     pub(crate) connected: bool,
     pub(crate) connection: u64,
     pub(crate) count: u32,
@@ -226,6 +230,8 @@ pub(crate) struct World {
     /// When pins were asked for in the last minute.
     pub(crate) attempts: VecDeque<u64>,
     pub(crate) attempts_in_tick: u32,
+    /// How many pins of this process were answered with success.
+    pub(crate) answered: u64,
     pub(crate) pins: u64,
     pub(crate) most_vcpus: usize,
 
@@ -255,6 +261,7 @@ impl World {
             calm: false,
             now_ns: 1_000_000_000,
             origin_ns: 0,
+            lost_ns: 0,
             connected: true,
             connection: 0,
             count,
@@ -278,6 +285,7 @@ impl World {
             online_before: Mask::first(count),
             attempts: VecDeque::new(),
             attempts_in_tick: 0,
+            answered: 0,
             pins: 0,
             most_vcpus: 0,
             tick: 0,
@@ -300,9 +308,11 @@ impl World {
         };
         text.clear();
         let _ = write!(text, "{} {event}", self.tick);
-        // FNV-1a.
-        for byte in text.bytes() {
-            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        // As FNV-1a, in steps of eight bytes.
+        for bytes in text.as_bytes().chunks(8) {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            self.digest = (self.digest ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01b3);
         }
         self.events.push_back(text);
     }
@@ -403,7 +413,8 @@ impl World {
         let guest = &mut self.guests[guest];
         let inherited = guest.inherited(guest.vcpus[vcpu].number, online);
         let vcpu = &mut guest.vcpus[vcpu];
-        if !is_managed && !vcpu.touched && vcpu.setter == Setter::Hand && !vcpu.noticed {
+        let is_free = matches!(vcpu.setter, Setter::Hand | Setter::Unclear) && !vcpu.noticed;
+        if !is_managed && !vcpu.touched && is_free {
             // What it has counts as found, unless something was recorded of it.
             (vcpu.setter, vcpu.vague, vcpu.uncertain) = (Setter::Unclear, true, true);
         }
@@ -592,12 +603,14 @@ pub(crate) fn topology(count: u32, online: Mask) -> Arc<Topology> {
 
 impl World {
     /// A new process begins: what the one before knew by memory alone is lost.
-    pub(crate) fn begin_process(&mut self) {
+    pub(crate) fn begin_process(&mut self, is_dry: bool) {
         self.land(None);
         self.tell(format_args!("a process begins, {} records", self.holds.len()));
         self.dead = false;
         self.life = None;
-        self.phase = Phase::Tick;
+        self.phase = if is_dry { Phase::Dry } else { Phase::Tick };
+        self.attempts_in_tick = 0;
+        self.answered = 0;
         self.connected = true;
         self.connection += 1;
         self.last = None;
@@ -611,12 +624,17 @@ impl World {
         }
     }
 
-    /// A tick begins; says whether the terms are to be renewed.
-    pub(crate) fn begin_tick(&mut self) -> bool {
+    /// The moment comes for which the scheduler has waited, and a tick begins: in time, or late.
+    pub(crate) fn begin_tick(&mut self, moment_ns: u64) {
         self.tick += 1;
-        self.phase = Phase::Tick;
         self.attempts_in_tick = 0;
-        self.now_ns += 900_000_000 + u64::from(self.dice.below(200)) * 1_000_000;
+        let late_ns = u64::from(self.dice.below(200)) * 1_000_000;
+        let very_late_ns = if self.dice.one_in(50) {
+            u64::from(self.dice.below(8)) * 1_000_000_000
+        } else {
+            0
+        };
+        self.now_ns = self.now_ns.max(moment_ns) + late_ns + very_late_ns;
         for vcpu in self.guests.iter_mut().flat_map(|guest| &mut guest.vcpus) {
             vcpu.read = false;
         }
@@ -624,7 +642,15 @@ impl World {
         if self.dice.one_in(self.faults.death) {
             self.life = Some(self.dice.below(40));
         }
-        !self.calm && self.dice.one_in(60)
+    }
+
+    /// No fault happens from now on.
+    pub(crate) fn calm_down(&mut self) {
+        self.calm = true;
+        self.faults = Faults::NONE;
+        self.life = None;
+        self.land(None);
+        self.add_a_fresh_guest();
     }
 
     /// A guest that may be anywhere and is nobody's business but the scheduler's.
