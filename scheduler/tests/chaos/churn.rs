@@ -6,7 +6,8 @@ use std::sync::Arc;
 use vcpu_scheduler::host::{Definition, DomainUuid, Incarnation, Instance, Wish};
 
 use crate::mask::Mask;
-use crate::world::{Guest, Setter, Unplugged, Vcpu, World, topology};
+use crate::vcpu::{Setter, Vcpu};
+use crate::world::{Guest, Unplugged, World, topology};
 
 /// How many domains run at most, and how many there can be.
 const MOST_GUESTS: usize = 6;

@@ -10,7 +10,8 @@ use vcpu_scheduler::engine::daemon::{Order, Pace, Release, ReleaseError, Waited}
 use vcpu_scheduler::host::DomainUuid;
 
 use crate::TICKS;
-use crate::world::{Guest, Phase, Setter, Shared, Vcpu, World};
+use crate::vcpu::{Setter, Vcpu};
+use crate::world::{Guest, Phase, Shared, World};
 
 /// How many ticks after the last fault the scheduler moves vCPUs again.
 const RECOVERY: u32 = 4;

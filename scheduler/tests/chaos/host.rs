@@ -17,7 +17,8 @@ use vcpu_scheduler::host::{
 use crate::faults::{Fate, cause, lost};
 use crate::laws::hands_off;
 use crate::mask::Mask;
-use crate::world::{Landing, Phase, Setter, Shared, Shown, World};
+use crate::vcpu::Setter;
+use crate::world::{Landing, Phase, Shared, Shown, World};
 
 pub(crate) struct Connection(pub(crate) Shared);
 

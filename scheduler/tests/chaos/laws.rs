@@ -19,7 +19,8 @@ use vcpu_scheduler::host::{Original, VcpuKey, Wish};
 
 use crate::host::name;
 use crate::mask::Mask;
-use crate::world::{Guest, Phase, Setter, Vcpu, World};
+use crate::vcpu::{Setter, Vcpu};
+use crate::world::{Guest, Phase, World};
 
 const MINUTE_NS: u64 = 60_000_000_000;
 

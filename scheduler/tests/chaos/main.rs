@@ -29,6 +29,7 @@ mod laws;
 mod mask;
 mod paper;
 mod process;
+mod vcpu;
 mod wild;
 mod world;
 
