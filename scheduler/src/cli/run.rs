@@ -58,6 +58,7 @@ pub(super) fn run(args: &RunArgs, output: &mut dyn Write) -> Result<(), Failure>
             stop: &signals.stop,
             orders: &ordered,
         },
+        chance: u64::from(std::process::id()),
         proposals: &mut proposals,
         reload: &mut || configuration.renew(settings, &signals.stop),
     };

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use vcpu_scheduler::host::{Definition, DomainUuid, Incarnation, Instance, Wish};
 
 use crate::mask::Mask;
-use crate::world::{Guest, Setter, Unplugged, Vcpu, World, topology};
+use crate::vcpu::{Setter, Vcpu};
+use crate::world::{Guest, Unplugged, World, topology};
 
 /// How many domains run at most, and how many there can be.
 const MOST_GUESTS: usize = 6;
@@ -336,7 +337,8 @@ impl World {
             }
         } else {
             // What is not on record may not be remembered, and what nobody has noticed may count as found.
-            let is_known = on_record && (before.noticed || before.setter != Setter::Hand);
+            let is_clear = matches!(before.setter, Setter::Us | Setter::Found);
+            let is_known = on_record && (before.noticed || is_clear);
             Vcpu {
                 run_ns: 0,
                 read: false,

@@ -17,7 +17,8 @@ use vcpu_scheduler::host::{
 use crate::faults::{Fate, cause, lost};
 use crate::laws::hands_off;
 use crate::mask::Mask;
-use crate::world::{Landing, Phase, Setter, Shared, Shown, World};
+use crate::vcpu::Setter;
+use crate::world::{Landing, Phase, Shared, Shown, World};
 
 pub(crate) struct Connection(pub(crate) Shared);
 
@@ -123,6 +124,7 @@ impl World {
 
     pub(crate) fn lose(&mut self) {
         self.connected = false;
+        self.lost_ns = self.now_ns;
         self.void();
     }
 
@@ -131,8 +133,9 @@ impl World {
         self.connection += 1;
         self.last = None;
         if !self.dice.one_in(3) {
+            // Its clock begins after the other connection was lost.
             let age = u64::from(self.dice.below(3000)) * 1_000_000;
-            self.origin_ns = self.now_ns.saturating_sub(age);
+            self.origin_ns = self.now_ns.saturating_sub(age).max(self.lost_ns);
         }
         if self.faults.sample > 0 && self.dice.one_in(3) {
             // A session daemon that began anew counts its ids from 1.
@@ -158,8 +161,11 @@ impl World {
         if std::mem::take(&mut self.void) {
             before.clear();
         }
-        self.online_before = self.online_shown;
-        self.online_shown = self.online;
+        // What a dry run sees nobody remembers.
+        if self.phase != Phase::Dry {
+            self.online_before = self.online_shown;
+            self.online_shown = self.online;
+        }
         let read_at_ns = self.now_ns - self.origin_ns;
         let mut sample = Sample {
             read_at_ns,
@@ -222,15 +228,19 @@ impl World {
         self.guests[at].was_managed |= managed;
         for number in self.guests[at].unplugged.keys().copied().collect::<Vec<_>>() {
             let inherited = self.guests[at].inherited(number, self.online);
-            if let Some(out) = self.guests[at].unplugged.get_mut(&number) {
+            if self.phase != Phase::Dry
+                && let Some(out) = self.guests[at].unplugged.get_mut(&number)
+            {
                 out.samples += 1;
                 out.vcpu.inherited_shown = inherited;
             }
         }
         for index in 0..self.guests[at].vcpus.len() {
-            self.look(at, index);
-            let number = self.guests[at].vcpus[index].number;
-            self.guests[at].vcpus[index].inherited_shown = self.guests[at].inherited(number, self.online);
+            if self.phase != Phase::Dry {
+                self.look(at, index);
+                let number = self.guests[at].vcpus[index].number;
+                self.guests[at].vcpus[index].inherited_shown = self.guests[at].inherited(number, self.online);
+            }
             let allowed = self.allowed(at, index);
             let backwards = counters_lie && self.dice.one_in(2);
             let busy = u64::from(self.dice.below(900)) * 1_000_000;
@@ -333,6 +343,9 @@ impl World {
             return Err(PinError::Host(HostError::Stopped));
         }
         let place = self.place(key);
+        if self.phase == Phase::Dry {
+            self.breaks(format_args!("12 dry run: {} is pinned", name(key)));
+        }
         self.laws_of_a_pin(key, cpus);
         let (Some((guest, at)), true, Some(mask)) = (place, self.connected, Mask::of(cpus)) else {
             return self.pin_unplugged(key, cpus);
@@ -383,6 +396,7 @@ impl World {
                 }
                 self.pins += u64::from(self.phase == Phase::Tick);
                 if self.step() {
+                    self.answered += u64::from(self.phase == Phase::Tick);
                     Ok(())
                 } else {
                     Err(PinError::Host(HostError::Stopped))
@@ -460,6 +474,9 @@ impl World {
         let (Some(guest), true) = (guest, self.connected) else {
             return Err(PinError::Gone);
         };
+        if self.phase == Phase::Dry {
+            self.breaks(format_args!("12 dry run: something is kept"));
+        }
         if !self.keeps {
             return Err(PinError::Unsupported { source: cause() });
         }

@@ -8,7 +8,8 @@
 //! 6. *restore*: what was given back is the original, nothing of the scheduler's is left.
 //! 7. *runs*: no run of a domain gets what another one had.
 //! 8. *stale*: nothing is pinned on what is not known by two samples in a row of the same connection.
-//! 9. *progress*, 10. *determinism*, 11. *memory*: held in the [process](crate::process) and in `main`.
+//! 9. *progress*, 10. *determinism*, 11. *memory*: held in the [process](crate::process), its [time](crate::clockwork) and `main`.
+//! 12. *dry run*: nothing is written to the host.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use vcpu_scheduler::host::{Original, VcpuKey, Wish};
 
 use crate::host::name;
 use crate::mask::Mask;
-use crate::world::{Guest, Phase, Setter, Vcpu, World};
+use crate::vcpu::{Setter, Vcpu};
+use crate::world::{Guest, Phase, World};
 
 const MINUTE_NS: u64 = 60_000_000_000;
 
@@ -158,8 +160,9 @@ impl World {
         if let Some((at_ns, cooldown)) = attempted
             && Duration::from_nanos(now_ns - at_ns) < cooldown
         {
+            let after = Duration::from_nanos(now_ns - at_ns);
             self.breaks(format_args!(
-                "4 budget: {vcpu} is moved again while it cools down"
+                "4 budget: {vcpu} is moved again after {after:?}, while it cools down for {cooldown:?}"
             ));
         }
     }

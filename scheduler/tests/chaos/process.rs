@@ -1,6 +1,6 @@
-//! The scheduler's process in the world: begun, at work tick by tick, killed or stopped, begun again.
+//! The scheduler's process in the world: begun, at work, killed or stopped, begun again.
 //!
-//! A tick here is what [the loop](vcpu_scheduler::engine::daemon) makes of one, without the waiting.
+//! What is at work is [the loop](vcpu_scheduler::engine::daemon) itself, in a [time](crate::clockwork) of the world's own.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,85 +8,93 @@ use std::time::{Duration, Instant};
 
 use globset::Glob;
 use vcpu_policy_api::policy::{Decide, PolicyError};
-use vcpu_scheduler::engine::apply::{Applied, apply};
 use vcpu_scheduler::engine::constraints::{Constraints, DomainMatch, DomainRule};
-use vcpu_scheduler::engine::daemon::{Release, release};
+use vcpu_scheduler::engine::daemon::{self, DaemonError, Renewal, Settings, Surroundings};
+use vcpu_scheduler::engine::journal::{Journal, Unkept};
 use vcpu_scheduler::engine::ledger::Ledger;
 use vcpu_scheduler::engine::restore::restore;
 use vcpu_scheduler::engine::stop::Stop;
 use vcpu_scheduler::engine::terms::{InitialPins, Limits, ManualPins, Terms};
 use vcpu_scheduler::engine::{Engine, MakePolicy};
-use vcpu_scheduler::host::{Host, HostError, PinError, Token, Wish};
+use vcpu_scheduler::host::{Token, Wish};
 
+use crate::TICKS;
+use crate::clockwork::{Clockwork, LONGEST_INTERVAL};
 use crate::dice::Dice;
-use crate::faults::Faults;
 use crate::host::Connection;
 use crate::paper::Paper;
 use crate::wild::Wild;
-use crate::world::{Guest, Phase, Setter, Shared, Vcpu};
+use crate::world::{Guest, Phase, Shared};
 
 /// A record may outlive its run for this many samples.
 const KEPT: usize = 64;
 /// How often giving back is tried before it is left to the next process.
 const PASSES: u32 = 12;
-/// How many ticks after the last fault the scheduler moves vCPUs again.
-const RECOVERY: u32 = 4;
 
 pub(crate) struct Process {
     world: Shared,
     host: Connection,
     engine: Engine,
     ledger: Ledger,
+    settings: Settings,
 }
 
-/// What keeps a process from going on.
+/// How a process has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It is told to stop, or the host refuses every pin.
-    Stop,
+    /// It was told to stop, or the host refuses every pin: it may put things in order.
+    Stopped,
     Killed,
+    /// It has recovered from the last fault.
+    Recovered,
 }
 
 impl Process {
     pub(crate) fn begin(world: &Shared) -> Self {
-        let terms = {
+        let (settings, terms, left) = {
             let mut world = world.lock();
-            world.begin_process();
+            let dry_run = world.tick < u64::from(TICKS) && world.dice.one_in(12);
+            world.begin_process(dry_run);
             let terms = any_terms(&mut world.dice);
             world.terms = terms.clone();
-            terms
+            let settings = Settings {
+                interval: any_interval(&mut world.dice),
+                once: false,
+                dry_run,
+            };
+            (settings, terms, world.holds.values().cloned().collect())
         };
-        let left = world.lock().holds.values().cloned().collect();
         let tokens = world.clone();
         let new_token = move || Token(format!("token-{}", tokens.lock().serial()).into());
+        let journal: Box<dyn Journal> = if settings.dry_run {
+            Box::new(Unkept)
+        } else {
+            Box::new(Paper(world.clone()))
+        };
         Self {
             host: Connection(world.clone()),
             engine: Engine::new(policy(world), terms).expect("the wild policy can be made"),
-            ledger: Ledger::new(Box::new(Paper(world.clone())), left, Box::new(new_token)),
+            ledger: Ledger::new(journal, left, Box::new(new_token)),
             world: world.clone(),
+            settings,
         }
     }
 
-    /// Time goes on, the world with it, and the scheduler has its tick.
-    pub(crate) fn tick(&mut self) -> Result<(), End> {
-        let (orders, terms) = {
-            let mut world = self.world.lock();
-            let terms = world.begin_tick().then(|| any_terms(&mut world.dice));
-            let orders = world.faults.hand > 0 && world.dice.one_in(20);
-            (orders, terms)
+    /// The loop, until it ends.
+    pub(crate) fn run(&mut self) -> End {
+        let mut pace = Clockwork::new(&self.world);
+        let (world, settings) = (self.world.clone(), self.settings);
+        let chance = world.lock().dice.any();
+        let mut around = Surroundings {
+            pace: &mut pace,
+            chance,
+            proposals: &mut |_| Ok(()),
+            reload: &mut || Some(renewal(&world, settings)),
         };
-        if let Some(terms) = terms {
-            self.renew(terms);
-        }
-        if orders {
-            self.release();
-        }
-        self.decide_and_apply()?;
+        let (host, engine, ledger) = (&mut self.host, &mut self.engine, &mut self.ledger);
+        let ran = daemon::run(host, engine, ledger, settings, &mut around);
         let records = self.ledger.records();
         let mut world = self.world.lock();
-        if world.dead {
-            return Err(End::Killed);
-        }
-        world.laws_of_a_tick();
         let most = (KEPT + 8) * 24;
         if records > most || world.holds.len() > most {
             let held = world.holds.len();
@@ -94,81 +102,28 @@ impl Process {
                 "11 memory: {records} records, {held} in the journal"
             ));
         }
-        if world.dice.one_in(1000) {
-            Err(End::Stop)
+        match ran {
+            Ok(totals) if totals.pins != world.answered => {
+                let answered = world.answered;
+                world.breaks(format_args!("9 progress: {totals:?}, but {answered} pins"));
+            }
+            Ok(_) | Err(DaemonError::Forbidden(_)) => {}
+            Err(error) => world.breaks(format_args!("9 progress: the loop ends: {error:?}")),
+        }
+        if world.dead {
+            End::Killed
+        } else if world.calm {
+            End::Recovered
         } else {
-            Ok(())
+            End::Stopped
         }
-    }
-
-    pub(crate) fn renew(&mut self, terms: Terms) {
-        let new_policy = self.world.lock().dice.one_in(3);
-        let make_policy = new_policy.then(|| policy(&self.world));
-        self.engine
-            .renew(terms.clone(), make_policy)
-            .expect("the wild policy can be made");
-        let mut world = self.world.lock();
-        world.tell(format_args!(
-            "  terms: {:?} {:?} {:?}",
-            terms.limits, terms.manual_pins, terms.initial_pins
-        ));
-        for vcpu in world.guests.iter_mut().flat_map(Guest::all_vcpus_mut) {
-            vcpu.attempted = vcpu
-                .attempted
-                .map(|(at, cooldown)| (at, cooldown.min(terms.limits.cooldown)));
-        }
-        world.terms = terms;
-    }
-
-    fn release(&mut self) {
-        let (asked, uuid) = {
-            let mut world = self.world.lock();
-            let uuids: Vec<_> = world.guests.iter().map(|guest| guest.uuid).collect();
-            let Some(&uuid) = world.dice.pick(&uuids) else {
-                return;
-            };
-            let vcpu = world.dice.one_in(2).then(|| world.dice.below(4));
-            let domain = uuid.to_string();
-            (Release { domain, vcpu }, uuid)
-        };
-        let released = release(&mut self.ledger, &asked);
-        let mut world = self.world.lock();
-        world.tell(format_args!("release {asked:?}: {released:?}"));
-        let numbers = released.unwrap_or_default();
-        let guests = world.guests.iter_mut().filter(|guest| guest.uuid == uuid);
-        let is_released = |vcpu: &&mut Vcpu| numbers.contains(&vcpu.number);
-        for vcpu in guests.flat_map(Guest::all_vcpus_mut).filter(is_released) {
-            vcpu.respected = None;
-            if vcpu.noticed {
-                (vcpu.setter, vcpu.noticed) = (Setter::Unclear, false);
-            }
-        }
-    }
-
-    fn decide_and_apply(&mut self) -> Result<(), End> {
-        let sample = match self.host.sample() {
-            Ok(sample) => sample,
-            Err(HostError::Stopped) => return Err(End::Killed),
-            Err(_) => {
-                self.engine.interrupt();
-                return Ok(());
-            }
-        };
-        let terms = self.engine.terms().clone();
-        self.ledger.observe(&sample, &terms);
-        let applied = match self.engine.decide(&sample, &self.ledger) {
-            Ok(Some(decision)) => {
-                let accepted = &decision.verdict.accepted;
-                apply(&mut self.host, &mut self.ledger, &decision.collected, accepted)
-            }
-            Ok(None) | Err(_) => return Ok(()),
-        };
-        self.engine.learn(&applied);
-        ended_by(&applied)
     }
 
     /// Gives back; says whether nothing remained.
     pub(crate) fn stop(&mut self) -> bool {
+        if self.settings.dry_run {
+            return false;
+        }
         let terms = self.engine.terms().clone();
         // Whoever is in a hurry gets one pass, however long that takes: no clock has a say in it.
         let (stopper, stop) = Stop::new();
@@ -191,46 +146,44 @@ impl Process {
         }
         false
     }
+}
 
-    /// After the last fault, the scheduler is at work again within a few ticks, and all can be given back.
-    pub(crate) fn recovers(&mut self) {
-        {
-            let mut world = self.world.lock();
-            world.calm = true;
-            world.faults = Faults::NONE;
-            world.life = None;
-            world.land(None);
-            world.add_a_fresh_guest();
+/// The configuration is read again. After the last fault, nothing binds any more.
+fn renewal(world: &Shared, settings: Settings) -> Renewal {
+    let (terms, interval, new_policy) = {
+        let mut world = world.lock();
+        let terms = if world.calm {
+            Terms::default()
+        } else {
+            any_terms(&mut world.dice)
+        };
+        world.tell(format_args!(
+            "  terms: {:?} {:?} {:?}",
+            terms.limits, terms.manual_pins, terms.initial_pins
+        ));
+        for vcpu in world.guests.iter_mut().flat_map(Guest::all_vcpus_mut) {
+            vcpu.attempted = vcpu
+                .attempted
+                .map(|(at, cooldown)| (at, cooldown.min(terms.limits.cooldown)));
         }
-        self.renew(Terms::default());
-        let before = self.world.lock().pins;
-        for _ in 0..RECOVERY {
-            if self.tick().is_err() {
-                break;
-            }
-        }
-        if self.world.lock().pins == before {
-            self.world.lock().breaks(format_args!(
-                "9 progress: no pin in {RECOVERY} ticks without a fault"
-            ));
-        }
-        if !self.stop() {
-            self.world.lock().breaks(format_args!(
-                "9 progress: not all could be given back without a fault"
-            ));
-        }
+        world.terms = terms.clone();
+        let interval = any_interval(&mut world.dice);
+        (terms, interval, world.dice.one_in(3))
+    };
+    Renewal {
+        settings: Settings { interval, ..settings },
+        terms,
+        make_policy: new_policy.then(|| policy(world)),
+        changed: Vec::new(),
     }
 }
 
-fn ended_by(applied: &Applied) -> Result<(), End> {
-    for failure in &applied.failed {
-        match failure.error {
-            PinError::Host(HostError::Stopped) => return Err(End::Killed),
-            PinError::Forbidden { .. } => return Err(End::Stop),
-            _ => {}
-        }
+fn any_interval(dice: &mut Dice) -> Duration {
+    match dice.below(6) {
+        0 => Duration::from_millis(300),
+        1 => LONGEST_INTERVAL,
+        _ => Duration::from_secs(1),
     }
-    Ok(())
 }
 
 fn policy(world: &Shared) -> MakePolicy {

@@ -12,12 +12,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use vcpu_policy_api::snapshot::Snapshot;
 use vcpu_policy_api::topology::{Distances, Topology, uniform_sites};
 use vcpu_scheduler::engine::journal::Entry;
-use vcpu_scheduler::engine::terms::{InitialPins, ManualPins, Terms};
+use vcpu_scheduler::engine::terms::Terms;
 use vcpu_scheduler::host::{
     Definition, DomainKey, DomainUuid, Incarnation, Instance, Keepsake, Sample, VcpuKey,
 };
@@ -26,9 +25,8 @@ use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::mask::Mask;
 use crate::paper::Holds;
+use crate::vcpu::{Setter, Vcpu};
 
-/// How many masks asked for are remembered as possibly on their way: as many as the ledger remembers, and some.
-const ASKS: usize = 6;
 /// How many events a failure shows.
 const SHOWN: usize = 40;
 
@@ -46,76 +44,13 @@ impl Shared {
     }
 }
 
-/// Who set an affinity.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Setter {
-    /// It was so when the vCPU came to be, or was set so by its rightful owner again.
-    Found,
-    /// The scheduler, or the kernel from what the scheduler had set.
-    Us,
-    /// Someone else.
-    Hand,
-    /// Someone else, but it may be taken for the scheduler's.
-    Unclear,
-}
-
 /// What the scheduler is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
     Tick,
+    /// A tick of a dry run.
+    Dry,
     Restore,
-}
-
-/// What a vCPU is to be given back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Origin {
-    pub(crate) mask: Mask,
-    /// It bound to nothing, and nor did the definition.
-    pub(crate) inherits: bool,
-}
-
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "facts that are true or not, each by itself"
-)]
-#[derive(Clone, Debug)]
-pub(crate) struct Vcpu {
-    pub(crate) number: u32,
-    pub(crate) mask: Mask,
-    pub(crate) setter: Setter,
-    /// Someone else's mask was shown to the scheduler, and cannot be mistaken.
-    pub(crate) noticed: bool,
-    /// What it had at first sight; more than one where it cannot be told which of them the scheduler knows.
-    pub(crate) origins: Vec<Origin>,
-    /// Whether another one may join them at the next look.
-    pub(crate) vague: bool,
-    /// Whether that was so once: it may then also have been taken for one that is respected.
-    pub(crate) uncertain: bool,
-    /// It had this at first sight, and such are respected.
-    pub(crate) respected: Option<Mask>,
-    /// A pin of the scheduler took effect.
-    pub(crate) touched: bool,
-    /// What the scheduler saw last.
-    pub(crate) seen: Mask,
-    /// It was read since the scheduler last acted on it or another hand did.
-    pub(crate) read: bool,
-    /// It came back from a managed save and was not looked at since: it may have left with any mask.
-    pub(crate) arrives: bool,
-    /// What was read then.
-    pub(crate) found: Mask,
-    /// That is someone else's, and cannot be mistaken.
-    pub(crate) taken: bool,
-    /// What its definition said in the last sample.
-    pub(crate) inherited_shown: Mask,
-    /// What the scheduler has asked for of late.
-    pub(crate) asks: VecDeque<Mask>,
-    /// What the journal says that was or will be asked for.
-    pub(crate) journalled: Vec<Mask>,
-    /// The mask that the kernel widened, and whose that was.
-    pub(crate) widened: Option<(Mask, Setter)>,
-    pub(crate) run_ns: u64,
-    /// When a pin was last asked for, and the shortest cooldown in force since.
-    pub(crate) attempted: Option<(u64, Duration)>,
 }
 
 pub(crate) struct Guest {
@@ -198,6 +133,8 @@ pub(crate) struct World {
 
     pub(crate) now_ns: u64,
     pub(crate) origin_ns: u64,
+    /// When a connection was lost last.
+    pub(crate) lost_ns: u64,
     pub(crate) connected: bool,
     pub(crate) connection: u64,
     pub(crate) count: u32,
@@ -226,6 +163,8 @@ pub(crate) struct World {
     /// When pins were asked for in the last minute.
     pub(crate) attempts: VecDeque<u64>,
     pub(crate) attempts_in_tick: u32,
+    /// How many pins of this process were answered with success.
+    pub(crate) answered: u64,
     pub(crate) pins: u64,
     pub(crate) most_vcpus: usize,
 
@@ -255,6 +194,7 @@ impl World {
             calm: false,
             now_ns: 1_000_000_000,
             origin_ns: 0,
+            lost_ns: 0,
             connected: true,
             connection: 0,
             count,
@@ -278,6 +218,7 @@ impl World {
             online_before: Mask::first(count),
             attempts: VecDeque::new(),
             attempts_in_tick: 0,
+            answered: 0,
             pins: 0,
             most_vcpus: 0,
             tick: 0,
@@ -300,9 +241,11 @@ impl World {
         };
         text.clear();
         let _ = write!(text, "{} {event}", self.tick);
-        // FNV-1a.
-        for byte in text.bytes() {
-            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        // As FNV-1a, in steps of eight bytes.
+        for bytes in text.as_bytes().chunks(8) {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            self.digest = (self.digest ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01b3);
         }
         self.events.push_back(text);
     }
@@ -403,7 +346,8 @@ impl World {
         let guest = &mut self.guests[guest];
         let inherited = guest.inherited(guest.vcpus[vcpu].number, online);
         let vcpu = &mut guest.vcpus[vcpu];
-        if !is_managed && !vcpu.touched && vcpu.setter == Setter::Hand && !vcpu.noticed {
+        let is_free = matches!(vcpu.setter, Setter::Hand | Setter::Unclear) && !vcpu.noticed;
+        if !is_managed && !vcpu.touched && is_free {
             // What it has counts as found, unless something was recorded of it.
             (vcpu.setter, vcpu.vague, vcpu.uncertain) = (Setter::Unclear, true, true);
         }
@@ -445,143 +389,6 @@ impl World {
     }
 }
 
-impl Vcpu {
-    pub(crate) fn new(number: u32, mask: Mask) -> Self {
-        Self {
-            number,
-            mask,
-            setter: Setter::Found,
-            noticed: false,
-            origins: Vec::new(),
-            vague: false,
-            uncertain: false,
-            respected: None,
-            touched: false,
-            seen: mask,
-            read: false,
-            arrives: false,
-            found: mask,
-            taken: false,
-            inherited_shown: Mask::NONE,
-            asks: VecDeque::new(),
-            journalled: Vec::new(),
-            widened: None,
-            run_ns: 0,
-            attempted: None,
-        }
-    }
-
-    /// It is asked for, or stated once and widened by the kernel: it may come to hold yet.
-    pub(crate) fn ask(&mut self, mask: Mask) {
-        self.asks.push_back(mask);
-        if self.asks.len() > ASKS {
-            self.asks.pop_front();
-        }
-    }
-
-    fn look(&mut self, terms: &Terms, inherited: Mask, [online, shown, before]: [Mask; 3]) {
-        let everything = self.mask.same(online, online) && inherited.same(online, online);
-        if self.origins.is_empty() {
-            self.seen = self.mask;
-            let bound = !everything && !self.mask.same(inherited, online);
-            if terms.initial_pins == InitialPins::Respect && bound {
-                self.respected = Some(self.mask);
-            }
-        }
-        if self.origins.is_empty() || self.vague {
-            let origin = Origin {
-                mask: self.mask,
-                inherits: everything,
-            };
-            if !self.origins.contains(&origin) {
-                self.origins.push(origin);
-            }
-            self.vague = false;
-        }
-        let widened = self.widened.is_some_and(|(mask, _)| mask.and(online).is_empty());
-        // What was never shown nobody can have respected.
-        let stays = widened && self.widened.map(|(mask, _)| mask) == self.respected;
-        if !stays
-            && self.respected.is_some_and(|held| !held.same(self.mask, online))
-            && self.mask.same(inherited, online)
-        {
-            self.respected = None;
-            self.noticed = false;
-            self.setter = Setter::Unclear;
-        }
-        if let Some(held) = &mut self.respected
-            && !stays
-        {
-            *held = self.mask;
-        }
-        if self.noticed && widened && terms.manual_pins == ManualPins::Respect {
-            // That the kernel lets it run elsewhere gives nothing free.
-        } else if self.setter == Setter::Hand {
-            if terms.manual_pins == ManualPins::Override || self.is_original(inherited, online) {
-                self.setter = Setter::Unclear;
-                self.noticed = false;
-            } else if !self.noticed {
-                let mistaken = |mask: Mask| {
-                    [online, shown, before]
-                        .iter()
-                        .any(|&online| mask.same(self.mask, online))
-                };
-                let known = self.asks.iter().chain(&self.journalled).chain([&self.seen]);
-                let mut offline = known.clone().filter(|mask| mask.and(online).is_empty());
-                let widened = offline.next().is_some() && online.and(before).is_within(self.mask);
-                let returned = self.uncertain && self.mask.same(inherited, online);
-                if known.clone().copied().any(mistaken) || widened || returned || self.arrives {
-                    self.setter = Setter::Unclear;
-                } else {
-                    self.noticed = true;
-                }
-            }
-        }
-        self.seen = self.mask;
-        self.arrives = false;
-    }
-
-    /// Whether it has what it would be given back, as far as the scheduler can know.
-    pub(crate) fn has_original(&self, online: [Mask; 2]) -> bool {
-        online
-            .into_iter()
-            .any(|online| self.is_original(self.inherited_shown, online))
-    }
-
-    fn is_original(&self, inherited: Mask, online: Mask) -> bool {
-        let mut origins = self.origins.iter();
-        origins.any(|origin| origin.resolve(inherited, online).same(self.mask, online))
-    }
-
-    fn forget(&mut self, certain: bool) {
-        if certain {
-            self.origins.clear();
-            self.uncertain = false;
-        } else {
-            self.vague = true;
-            self.uncertain = true;
-        }
-        self.noticed = false;
-        self.respected = None;
-        if certain {
-            self.setter = Setter::Found;
-            self.touched = false;
-        }
-    }
-}
-
-impl Origin {
-    /// The affinity to give back now.
-    pub(crate) fn resolve(self, inherited: Mask, online: Mask) -> Mask {
-        let own = if self.inherits { inherited } else { self.mask };
-        let choices = [own, inherited];
-        choices
-            .into_iter()
-            .find(|mask| !mask.and(online).is_empty())
-            .unwrap_or(online)
-    }
-}
-
 pub(crate) fn topology(count: u32, online: Mask) -> Arc<Topology> {
     let mut sites = uniform_sites(1, 1, count, 1);
     for site in &mut sites {
@@ -592,12 +399,14 @@ pub(crate) fn topology(count: u32, online: Mask) -> Arc<Topology> {
 
 impl World {
     /// A new process begins: what the one before knew by memory alone is lost.
-    pub(crate) fn begin_process(&mut self) {
+    pub(crate) fn begin_process(&mut self, is_dry: bool) {
         self.land(None);
         self.tell(format_args!("a process begins, {} records", self.holds.len()));
         self.dead = false;
         self.life = None;
-        self.phase = Phase::Tick;
+        self.phase = if is_dry { Phase::Dry } else { Phase::Tick };
+        self.attempts_in_tick = 0;
+        self.answered = 0;
         self.connected = true;
         self.connection += 1;
         self.last = None;
@@ -611,12 +420,17 @@ impl World {
         }
     }
 
-    /// A tick begins; says whether the terms are to be renewed.
-    pub(crate) fn begin_tick(&mut self) -> bool {
+    /// The moment comes for which the scheduler has waited, and a tick begins: in time, or late.
+    pub(crate) fn begin_tick(&mut self, moment_ns: u64) {
         self.tick += 1;
-        self.phase = Phase::Tick;
         self.attempts_in_tick = 0;
-        self.now_ns += 900_000_000 + u64::from(self.dice.below(200)) * 1_000_000;
+        let late_ns = u64::from(self.dice.below(200)) * 1_000_000;
+        let very_late_ns = if self.dice.one_in(50) {
+            u64::from(self.dice.below(8)) * 1_000_000_000
+        } else {
+            0
+        };
+        self.now_ns = self.now_ns.max(moment_ns) + late_ns + very_late_ns;
         for vcpu in self.guests.iter_mut().flat_map(|guest| &mut guest.vcpus) {
             vcpu.read = false;
         }
@@ -624,7 +438,15 @@ impl World {
         if self.dice.one_in(self.faults.death) {
             self.life = Some(self.dice.below(40));
         }
-        !self.calm && self.dice.one_in(60)
+    }
+
+    /// No fault happens from now on.
+    pub(crate) fn calm_down(&mut self) {
+        self.calm = true;
+        self.faults = Faults::NONE;
+        self.life = None;
+        self.land(None);
+        self.add_a_fresh_guest();
     }
 
     /// A guest that may be anywhere and is nobody's business but the scheduler's.

@@ -89,6 +89,8 @@ pub struct Totals {
 pub struct Surroundings<'a> {
     /// The time that passes, and what comes of waiting.
     pub pace: &'a mut dyn Pace,
+    /// What differs from one daemon to another, so that not all of them knock at the same moment at a host that was away.
+    pub chance: u64,
     /// Gets to see each new proposal of a dry run.
     pub proposals: &'a mut Proposals<'a>,
     /// Reads the configuration again.
@@ -108,7 +110,7 @@ pub fn run(
 ) -> Result<Totals, DaemonError> {
     let mut daemon = Daemon {
         settings,
-        troubles: Troubles::none(u64::from(std::process::id())),
+        troubles: Troubles::none(around.chance),
         wishes: Wishes::default(),
         proposed: None,
         totals: Totals::default(),

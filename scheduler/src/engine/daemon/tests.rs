@@ -211,6 +211,7 @@ impl Trial {
         let (proposals, closed) = (&mut self.proposals, self.closed);
         let mut around = Surroundings {
             pace,
+            chance: 1,
             proposals: &mut |_| {
                 *proposals += 1;
                 if closed {

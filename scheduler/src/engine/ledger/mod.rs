@@ -51,8 +51,8 @@ pub struct Ledger {
     runs: BTreeMap<DomainKey, Run>,
     ended: Ended,
     online: OsCpuSet,
-    /// When the sample was read that was taken in last.
-    observed_at_ns: Option<u64>,
+    /// Over which connection, and when, the sample was read that was taken in last.
+    observed: Option<(u64, u64)>,
     /// vCPUs whose line in the journal is not what holds.
     unwritten: BTreeSet<VcpuKey>,
     /// What the journal is still to forget.
@@ -92,7 +92,7 @@ impl Ledger {
             runs: BTreeMap::new(),
             ended: Ended::left(left),
             online: OsCpuSet::new(),
-            observed_at_ns: None,
+            observed: None,
             unwritten: BTreeSet::new(),
             forgotten: Vec::new(),
         }
@@ -110,7 +110,8 @@ impl Ledger {
 
     /// Takes in what a sample shows. The same sample again shows nothing: what was pinned since is not in it.
     pub fn observe(&mut self, sample: &Sample, terms: &Terms) -> Observed {
-        if self.observed_at_ns.replace(sample.read_at_ns) == Some(sample.read_at_ns) {
+        let this = (sample.connection, sample.read_at_ns);
+        if self.observed.replace(this) == Some(this) {
             return Observed::default();
         }
         let online = sample.topology.online();
