@@ -18,11 +18,11 @@ use vcpu_scheduler::engine::apply::apply;
 use vcpu_scheduler::engine::journal::file::{self, FileJournal};
 use vcpu_scheduler::engine::ledger::Ledger;
 use vcpu_scheduler::engine::restore::restore;
-use vcpu_scheduler::engine::stop::Stop;
 use vcpu_scheduler::engine::terms::Terms;
 use vcpu_scheduler::engine::{Engine, MakePolicy};
 use vcpu_scheduler::host::libvirt::{Access, LibvirtHost};
 use vcpu_scheduler::host::{Host, PinError, Sample, Token};
+use vcpu_scheduler::stop::Stop;
 use virt::connect::Connect;
 use virt::domain::Domain;
 

@@ -15,10 +15,10 @@ use super::policy::{Chosen, Supervision, check_host, registry};
 use crate::config::{self, Effective, Sources, TakesHold};
 use crate::engine::Engine;
 use crate::engine::daemon::{Renewal, Settings};
-use crate::engine::stop::Stop;
 use crate::engine::terms::Terms;
 use crate::host::HostIdentity;
 use crate::plugin::registry::Registry;
+use crate::stop::Stop;
 
 /// The keys by which a policy is made.
 const OF_THE_POLICY: [&str; 6] = [

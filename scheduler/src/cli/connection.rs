@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use crate::config::Effective;
-use crate::engine::stop::Stop;
 use crate::host::libvirt::{Access, LibvirtHost};
 use crate::host::watched::{Open, Watched};
 use crate::host::{Host, HostError, HostIdentity};
+use crate::stop::Stop;
 
 /// Opens the connection, and asks which host it leads to.
 pub(super) fn connect(

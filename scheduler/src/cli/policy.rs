@@ -12,12 +12,12 @@ use vcpu_policy_api::policy::{Decide, PolicyError};
 
 use super::Failure;
 use crate::config::{self, Effective, LONGEST_DEADLINE, PolicyName, PolicyOptions, Time, Value};
-use crate::engine::stop::Stop;
 use crate::engine::{Engine, MakePolicy};
 use crate::plugin::program;
 use crate::plugin::registry::{Entry, Origin, Plugin, Registry};
 use crate::plugin::supervised::Terms;
 use crate::plugin::trust;
+use crate::stop::Stop;
 
 /// Where a host counts as balanced when the policy has no threshold of its own; percent of a pCPU.
 const USUAL_THRESHOLD: f64 = 5.0;

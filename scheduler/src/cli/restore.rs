@@ -16,10 +16,10 @@ use crate::config::Layer;
 use crate::engine::daemon::chain;
 use crate::engine::ledger::Ledger;
 use crate::engine::restore::{Obstacle, Remaining, Restored, Returned, restore as give_back};
-use crate::engine::stop::Stop;
 use crate::engine::terms::Terms;
 use crate::host::libvirt::Access;
 use crate::host::watched::Watched;
+use crate::stop::Stop;
 
 pub(super) fn restore(args: &RestoreArgs, output: &mut dyn Write) -> Result<(), Failure> {
     let signals = Signals::handle(None)?;

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::Failure;
 use crate::engine::daemon::Order;
-use crate::engine::stop::Stop;
+use crate::stop::Stop;
 
 /// The wishes that signals stand for.
 #[derive(Debug, Clone)]

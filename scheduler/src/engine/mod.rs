@@ -15,7 +15,6 @@ pub mod journal;
 pub mod ledger;
 pub mod limits;
 pub mod restore;
-pub mod stop;
 pub mod terms;
 pub mod verify;
 

@@ -21,9 +21,9 @@ use vcpu_policy_api::cpuset::OsCpuSet;
 
 use super::journal::JournalError;
 use super::ledger::Ledger;
-use super::stop::Stop;
 use super::terms::Terms;
 use crate::host::{DomainKey, Host, HostError, PinError, VcpuKey};
+use crate::stop::Stop;
 
 /// How long to wait before what failed is tried again.
 const PAUSE: Duration = Duration::from_millis(250);

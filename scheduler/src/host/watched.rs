@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, at, bounded, select, unb
 use vcpu_policy_api::cpuset::OsCpuSet;
 
 use super::{DomainKey, Host, HostError, HostIdentity, Keepsake, PinError, Sample, VcpuKey};
-use crate::engine::stop::Stop;
+use crate::stop::Stop;
 
 /// Opens a connection to the host: at the start, and after it was lost.
 pub type Open = std::sync::Arc<dyn Fn() -> Result<Box<dyn Host>, HostError> + Send + Sync>;

@@ -28,7 +28,7 @@ use vcpu_policy_host::wire::{Answer, HEAD_BYTES, Head, PROTOCOL, encode_make, re
 use super::fault::{Fault, Garbage, Stage};
 use super::output::Output;
 use super::trust::SealedLibrary;
-use crate::engine::stop::Stop;
+use crate::stop::Stop;
 
 /// As good as for ever, and no moment that a clock cannot tell.
 const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365);

@@ -23,7 +23,7 @@ use super::fault::Fault;
 use super::process::{Loaded, Patience, PluginProcess};
 use super::trust::SealedLibrary;
 use crate::engine::daemon::chain;
-use crate::engine::stop::Stop;
+use crate::stop::Stop;
 
 /// So many faults in a row, and the policy is not started again.
 pub const IN_A_ROW: u32 = 5;

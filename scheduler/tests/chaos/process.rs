@@ -13,10 +13,10 @@ use vcpu_scheduler::engine::daemon::{self, DaemonError, Renewal, Settings, Surro
 use vcpu_scheduler::engine::journal::{Journal, Unkept};
 use vcpu_scheduler::engine::ledger::Ledger;
 use vcpu_scheduler::engine::restore::restore;
-use vcpu_scheduler::engine::stop::Stop;
 use vcpu_scheduler::engine::terms::{InitialPins, Limits, ManualPins, Terms};
 use vcpu_scheduler::engine::{Engine, MakePolicy};
 use vcpu_scheduler::host::{Token, Wish};
+use vcpu_scheduler::stop::Stop;
 
 use crate::TICKS;
 use crate::clockwork::{Clockwork, LONGEST_INTERVAL};

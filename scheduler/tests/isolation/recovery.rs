@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use vcpu_policy_api::plan::Plan;
 use vcpu_policy_api::policy::Decide;
 use vcpu_scheduler::engine::ledger::Ledger;
-use vcpu_scheduler::engine::stop::Stop;
 use vcpu_scheduler::engine::{Engine, MakePolicy, terms};
 use vcpu_scheduler::host::Host;
 use vcpu_scheduler::host::simulated::{Scenario, SimulatedHost};
 use vcpu_scheduler::plugin::supervised::{IN_A_ROW, OF_LATE, Order, Supervised, inspect};
+use vcpu_scheduler::stop::Stop;
 
 use super::{PATIENT, compile, folder, sealed, supervised, terms, tick};
 

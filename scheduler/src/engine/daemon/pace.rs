@@ -8,7 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, at, select};
 
 use super::Order;
-use crate::engine::stop::Stop;
+use crate::stop::Stop;
 
 /// A clock, and waiting by it.
 pub trait Pace {

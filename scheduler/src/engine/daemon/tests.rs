@@ -11,12 +11,12 @@ use vcpu_policy_api::snapshot::{Snapshot, Vcpu};
 use vcpu_policy_api::topology::Topology;
 
 use super::*;
-use crate::engine::stop::{Stop, Stopper};
 use crate::engine::terms::Terms;
 use crate::host::{
     Definition, DomainKey, DomainSample, DomainUuid, HostIdentity, Incarnation, Instance, Keepsake, Sample,
     VcpuKey, VcpuSample,
 };
+use crate::stop::{Stop, Stopper};
 
 const SETTINGS: Settings = Settings {
     interval: Duration::from_millis(1),

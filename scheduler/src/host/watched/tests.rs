@@ -54,7 +54,7 @@ const KEY: VcpuKey = VcpuKey {
 };
 
 /// A call that is under way when the stop is requested ends long before the host does.
-fn stopped_soon(stop: &Stop, stopper: crate::engine::stop::Stopper, call: impl FnOnce() -> bool) {
+fn stopped_soon(stop: &Stop, stopper: crate::stop::Stopper, call: impl FnOnce() -> bool) {
     let request = thread::spawn(move || {
         thread::sleep(Duration::from_millis(50));
         drop(stopper);
