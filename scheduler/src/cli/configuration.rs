@@ -112,17 +112,17 @@ impl Configuration {
         // By default a plugin's deadline goes by the interval. A built-in policy has none, and would lose what it has learnt.
         let other_deadline = self.effective.decision_deadline() != new.decision_deadline()
             && vcpu_policies::find(new.policy.as_str()).is_err();
-        let make_policy = if other_deadline || changed.iter().any(is_of_policy) {
+        let policy = if other_deadline || changed.iter().any(is_of_policy) {
             let registry = load(&new, stop)?;
             let chosen = Chosen::new(&registry, &new)?;
             // Whether it takes its options shows when it is made; until then the old one stays.
-            drop(chosen.make()?);
+            let made = chosen.made()?;
             let introduction = introduction(&chosen);
             if introduction != self.policy {
                 info!("{introduction}");
                 self.policy = introduction;
             }
-            Some(chosen.maker())
+            Some(made)
         } else {
             None
         };
@@ -144,7 +144,7 @@ impl Configuration {
         Ok(Renewal {
             settings,
             terms,
-            make_policy,
+            policy,
             changed: now.into_iter().map(|key| key.path).collect(),
         })
     }

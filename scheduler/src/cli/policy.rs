@@ -12,7 +12,7 @@ use vcpu_policy_api::policy::{Decide, PolicyError};
 
 use super::Failure;
 use crate::config::{self, Effective, LONGEST_DEADLINE, PolicyName, PolicyOptions, Time, Value};
-use crate::engine::{Engine, MakePolicy};
+use crate::engine::{Engine, MadePolicy, MakePolicy};
 use crate::plugin::program;
 use crate::plugin::registry::{Entry, Origin, Plugin, Registry};
 use crate::plugin::supervised::Terms;
@@ -139,6 +139,11 @@ impl<'a> Chosen<'a> {
         self.maker()().map_err(|error| self.refused(error))
     }
 
+    /// The policy, as one that can be made anew.
+    pub(super) fn made(&self) -> Result<MadePolicy, Failure> {
+        MadePolicy::new(self.maker()).map_err(|error| self.refused(error))
+    }
+
     /// An engine with the policy.
     pub(super) fn engine(&self, terms: crate::engine::terms::Terms) -> Result<Engine, Failure> {
         Engine::new(self.maker(), terms).map_err(|error| self.refused(error))
@@ -153,7 +158,7 @@ impl<'a> Chosen<'a> {
     }
 
     /// Makes the policy, as often as it is asked to.
-    pub(super) fn maker(&self) -> MakePolicy {
+    fn maker(&self) -> MakePolicy {
         self.registry.maker(self.entry, self.options.text())
     }
 

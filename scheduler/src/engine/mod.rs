@@ -35,6 +35,25 @@ use crate::host::{HostError, PinError, Sample, VcpuKey};
 /// Makes the policy anew: at the start, and after it panicked or lost its state.
 pub type MakePolicy = Box<dyn Fn() -> Result<Box<dyn Decide>, PolicyError> + Send>;
 
+/// A policy that was made, and how to make it anew.
+pub struct MadePolicy {
+    policy: Box<dyn Decide>,
+    make: MakePolicy,
+}
+
+impl MadePolicy {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// If the policy could not be made.
+    pub fn new(make: MakePolicy) -> Result<Self, PolicyError> {
+        Ok(Self {
+            policy: make()?,
+            make,
+        })
+    }
+}
+
 /// A policy at work. See the [module](self).
 pub struct Engine {
     collector: Collector,
@@ -80,11 +99,11 @@ impl Engine {
     /// # Errors
     /// If the policy could not be made.
     pub fn new(make_policy: MakePolicy, terms: Terms) -> Result<Self, PolicyError> {
-        let policy = Some(make_policy()?);
+        let MadePolicy { policy, make } = MadePolicy::new(make_policy)?;
         Ok(Self {
             collector: Collector::new(terms),
-            make_policy,
-            policy,
+            make_policy: make,
+            policy: Some(policy),
             fresh: true,
             plan: Plan::new(),
         })
@@ -96,17 +115,13 @@ impl Engine {
     }
 
     /// Lays down other terms, and another policy if there is one; what is known of the host stays.
-    ///
-    /// # Errors
-    /// If the policy could not be made; everything then is as it was.
-    pub fn renew(&mut self, terms: Terms, make_policy: Option<MakePolicy>) -> Result<(), PolicyError> {
-        if let Some(make_policy) = make_policy {
-            self.policy = Some(make_policy()?);
-            self.make_policy = make_policy;
+    pub fn renew(&mut self, terms: Terms, policy: Option<MadePolicy>) {
+        if let Some(MadePolicy { policy, make }) = policy {
+            self.policy = Some(policy);
+            self.make_policy = make;
             self.fresh = true;
         }
         self.collector.set_terms(terms);
-        Ok(())
     }
 
     /// Tells the engine that samples are missing: the next one is a baseline again.

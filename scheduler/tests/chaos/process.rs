@@ -14,7 +14,7 @@ use vcpu_scheduler::engine::journal::{Journal, Unkept};
 use vcpu_scheduler::engine::ledger::Ledger;
 use vcpu_scheduler::engine::restore::restore;
 use vcpu_scheduler::engine::terms::{InitialPins, Limits, ManualPins, Terms};
-use vcpu_scheduler::engine::{Engine, MakePolicy};
+use vcpu_scheduler::engine::{Engine, MadePolicy, MakePolicy};
 use vcpu_scheduler::host::{Token, Wish};
 use vcpu_scheduler::stop::Stop;
 
@@ -173,7 +173,7 @@ fn renewal(world: &Shared, settings: Settings) -> Renewal {
     Renewal {
         settings: Settings { interval, ..settings },
         terms,
-        make_policy: new_policy.then(|| policy(world)),
+        policy: new_policy.then(|| MadePolicy::new(policy(world)).expect("made")),
         changed: Vec::new(),
     }
 }

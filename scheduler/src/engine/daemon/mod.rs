@@ -268,13 +268,10 @@ impl Daemon {
         let Renewal {
             settings,
             terms,
-            make_policy,
+            policy,
             changed,
         } = renewal;
-        if let Err(error) = engine.renew(terms, make_policy) {
-            warn!("{}; the configuration stays as it was", chain(&error));
-            return false;
-        }
+        engine.renew(terms, policy);
         let other_interval = settings.interval != self.settings.interval;
         self.settings = settings;
         // The same proposal may now rest on other terms.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Settings;
-use crate::engine::MakePolicy;
+use crate::engine::MadePolicy;
 use crate::engine::ledger::Ledger;
 use crate::engine::terms::Terms;
 
@@ -54,7 +54,7 @@ pub struct Renewal {
     /// What holds for every tick.
     pub terms: Terms,
     /// Another policy, or the same with other options; `None` if it is the same with the same ones.
-    pub make_policy: Option<MakePolicy>,
+    pub policy: Option<MadePolicy>,
     /// The keys whose change takes hold, to be said once it does.
     pub changed: Vec<&'static str>,
 }
