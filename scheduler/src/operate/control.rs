@@ -185,9 +185,13 @@ fn shortly<T>(folder: &Path, use_path: impl FnOnce(&Path) -> io::Result<T>) -> i
     )
 }
 
+fn connect(folder: &Path) -> io::Result<UnixStream> {
+    shortly(folder, |path| UnixStream::connect(path))
+}
+
 /// Whether a daemon of this folder runs.
 pub fn is_answered(folder: &Path) -> bool {
-    shortly(folder, |path| UnixStream::connect(path)).is_ok()
+    connect(folder).is_ok()
 }
 
 /// Has the daemon of a folder release vCPUs; gives the numbers of those that were left alone until now.
@@ -196,7 +200,7 @@ pub fn is_answered(folder: &Path) -> bool {
 /// If there is no daemon, or it does not do it.
 pub fn release(folder: &Path, release: &Release) -> Result<Vec<u32>, ControlError> {
     let path = folder.join(NAME);
-    let stream = shortly(folder, |path| UnixStream::connect(path)).map_err(|error| match error.kind() {
+    let stream = connect(folder).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NoDaemon,
         _ => ControlError::Io {
             operation: "connect to",

@@ -177,6 +177,11 @@ fn process(host: &mut SimulatedHost, folder: &Path, life: &Life, work: Work, nam
     !life.is_over() && restored.remaining.is_empty()
 }
 
+/// A second process gives back what there is, undisturbed; whether nothing remained.
+fn restores(host: &mut SimulatedHost, folder: &Path) -> bool {
+    process(host, folder, &Life::of(u32::MAX), Work::Restore, 2)
+}
+
 fn in_an_hour() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
@@ -220,8 +225,7 @@ fn with_a_death_at_each_step(after: impl Fn(&mut SimulatedHost, &Path)) -> u32 {
 fn whenever_it_dies_what_there_was_is_given_back() {
     let found = state(&mut new_host());
     let steps = with_a_death_at_each_step(|host, folder| {
-        let alive = Life::of(u32::MAX);
-        assert!(process(host, folder, &alive, Work::Restore, 2));
+        assert!(restores(host, folder));
         assert_eq!(state(host), found);
         let left = FileJournal::open(folder, None).expect("a journal");
         assert_eq!(left.entries().count(), 0);
@@ -282,7 +286,7 @@ fn what_another_hand_did_after_the_death_stays() {
             number: 1,
         };
         host.pin(&key, &pinned).expect("pinned");
-        assert!(process(host, folder, &Life::of(u32::MAX), Work::Restore, 2));
+        assert!(restores(host, folder));
         let mut expected = found.clone();
         // Before the first death nothing is recorded: it is then a pin like any other, and nobody's to give back.
         expected.insert(("all".into(), 1), (pinned.clone(), false));
@@ -299,13 +303,7 @@ fn what_domains_carry_is_enough() {
     process(&mut host, folder.path(), &Life::of(70), Work::Run, 1);
     assert_ne!(state(&mut host), found);
     let empty = tempfile::tempdir().expect("a folder");
-    assert!(process(
-        &mut host,
-        empty.path(),
-        &Life::of(u32::MAX),
-        Work::Restore,
-        2
-    ));
+    assert!(restores(&mut host, empty.path()));
     assert_eq!(state(&mut host), found);
 }
 
@@ -414,11 +412,7 @@ fn what_stands_in_the_way_costs_no_original() {
         let left = FileJournal::open(folder.path(), None).expect("a journal");
         assert!(left.entries().count() > 0, "{case}");
         drop(left);
-        let alive = Life::of(u32::MAX);
-        assert!(
-            process(&mut host, folder.path(), &alive, Work::Restore, 2),
-            "{case}"
-        );
+        assert!(restores(&mut host, folder.path()), "{case}");
         assert_eq!(state(&mut host), found, "{case}");
     }
 }
@@ -439,13 +433,7 @@ fn of_an_original_the_cpus_are_given_back_that_the_host_still_has() {
     };
     host.keep(&key_of(domain), Some(&keepsake)).expect("carried");
     let empty = tempfile::tempdir().expect("a folder");
-    assert!(process(
-        &mut host,
-        empty.path(),
-        &Life::of(u32::MAX),
-        Work::Restore,
-        2
-    ));
+    assert!(restores(&mut host, empty.path()));
     let given = state(&mut host)[&(Arc::clone(&domain.name), 0)].clone();
     assert_eq!(given, ("0".parse().expect("a cpulist"), false));
 }

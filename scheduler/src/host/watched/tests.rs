@@ -47,6 +47,17 @@ fn opens(sampling: Sampling) -> Open {
     Arc::new(move || Ok(Box::new(Scripted(sampling))))
 }
 
+/// Hosts that this makes, and how many there were so far.
+fn counted<H: Host + 'static>(make: impl Fn() -> H + Send + Sync + 'static) -> (Arc<AtomicUsize>, Open) {
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&opened);
+    let open: Open = Arc::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(make()))
+    });
+    (opened, open)
+}
+
 const KEY: VcpuKey = VcpuKey {
     domain: super::super::DomainUuid([0; 16]),
     instance: super::super::Instance(1),
@@ -122,16 +133,13 @@ fn no_pin_is_asked_for_after_the_stop() {
 #[test]
 fn a_lost_connection_is_opened_again_by_the_next_sample() {
     let (_stopper, stop) = Stop::new();
-    let opened = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&opened);
-    let open: Open = Arc::new(move || {
-        count.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(Scripted(|| {
+    let (opened, open) = counted(|| {
+        Scripted(|| {
             Err(HostError::Lost {
                 operation: "test".to_owned(),
                 source: "broken".into(),
             })
-        })))
+        })
     });
     let mut host = Watched::open(URI, open, stop, PATIENCE).expect("opened");
     for _ in 0..3 {
@@ -143,12 +151,7 @@ fn a_lost_connection_is_opened_again_by_the_next_sample() {
 #[test]
 fn a_panic_loses_the_connection_and_the_next_sample_opens_another() {
     let (_stopper, stop) = Stop::new();
-    let opened = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&opened);
-    let open: Open = Arc::new(move || {
-        count.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(Scripted(|| panic!("as the test wants it"))))
-    });
+    let (opened, open) = counted(|| Scripted(|| panic!("as the test wants it")));
     let mut host = Watched::open(URI, open, stop, PATIENCE).expect("opened");
     for _ in 0..2 {
         assert!(matches!(host.sample(), Err(HostError::Lost { .. })));
@@ -162,12 +165,7 @@ fn a_panic_loses_the_connection_and_the_next_sample_opens_another() {
 #[test]
 fn patience_ends_and_one_thread_at_most_hangs() {
     let (_stopper, stop) = Stop::new();
-    let opened = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&opened);
-    let open: Open = Arc::new(move || {
-        count.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(Scripted(sleep_for_long)))
-    });
+    let (opened, open) = counted(|| Scripted(sleep_for_long));
     let mut host = Watched::open(URI, open, stop, Duration::from_millis(20)).expect("opened");
     for _ in 0..3 {
         assert!(matches!(host.sample(), Err(HostError::Lost { .. })));
@@ -216,12 +214,7 @@ impl Host for Brittle {
 #[test]
 fn a_connection_that_breaks_at_a_pin_is_asked_nothing_more() {
     let (_stopper, stop) = Stop::new();
-    let opened = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&opened);
-    let open: Open = Arc::new(move || {
-        count.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(Brittle))
-    });
+    let (opened, open) = counted(|| Brittle);
     let mut host = Watched::open(URI, open, stop, PATIENCE).expect("opened");
     assert!(host.affinity(&KEY).is_ok());
     assert!(matches!(

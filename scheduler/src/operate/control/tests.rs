@@ -3,6 +3,7 @@
 use std::thread;
 
 use crossbeam_channel::unbounded;
+use tempfile::TempDir;
 
 use super::*;
 
@@ -13,11 +14,44 @@ fn asked(domain: &str) -> Release {
     }
 }
 
+/// A socket in a folder of its own, and what comes to the loop.
+struct Listening {
+    folder: TempDir,
+    orders: Receiver<Order>,
+    control: Control,
+}
+
+impl Listening {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (sender, orders) = unbounded();
+        let control = Control::listen(folder.path(), sender).expect("listening");
+        Self {
+            folder,
+            orders,
+            control,
+        }
+    }
+
+    fn connect(&self) -> UnixStream {
+        connect(self.folder.path()).expect("connected")
+    }
+}
+
+/// Says what is no request, and is told so.
+fn is_told_that_it_is_none(mut stream: &UnixStream, text: &str, patience: Duration) {
+    stream.write_all(text.as_bytes()).expect("written");
+    let answer = read_line(stream, patience).expect("an answer");
+    assert!(answer.contains("not a request"), "{text}: {answer}");
+}
+
 #[test]
 fn a_request_gets_to_the_loop_and_its_answer_back() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (sender, orders) = unbounded();
-    let control = Control::listen(folder.path(), sender).expect("listening");
+    let Listening {
+        folder,
+        orders,
+        control,
+    } = Listening::start();
     let answering = thread::spawn(move || {
         for order in orders.iter().take(2) {
             let Order::Release(asked, answer) = order else {
@@ -44,39 +78,27 @@ fn a_request_gets_to_the_loop_and_its_answer_back() {
 
 #[test]
 fn what_is_no_request_is_answered_and_costs_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (sender, orders) = unbounded();
-    let _control = Control::listen(folder.path(), sender).expect("listening");
+    let listening = Listening::start();
     for text in ["nonsense\n", "{\"release\":{}}\n", "{\"other\":1}\n", "\n"] {
-        let mut stream = UnixStream::connect(folder.path().join(NAME)).expect("connected");
-        stream.write_all(text.as_bytes()).expect("written");
-        let answer = read_line(&stream, LINE_PATIENCE).expect("an answer");
-        assert!(answer.contains("not a request"), "{text}: {answer}");
+        is_told_that_it_is_none(&listening.connect(), text, LINE_PATIENCE);
     }
-    assert!(orders.is_empty());
+    assert!(listening.orders.is_empty());
 }
 
 #[test]
 fn nobody_else_may_connect() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (sender, _orders) = unbounded();
-    let _control = Control::listen(folder.path(), sender).expect("listening");
-    let found = std::fs::metadata(folder.path().join(NAME)).expect("it is there");
+    let listening = Listening::start();
+    let found = std::fs::metadata(listening.folder.path().join(NAME)).expect("it is there");
     assert_eq!(found.permissions().mode() & 0o777, 0o600);
 }
 
 /// While one says nothing, another one is answered.
 #[test]
 fn who_says_nothing_keeps_nobody_waiting() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (sender, _orders) = unbounded();
-    let _control = Control::listen(folder.path(), sender).expect("listening");
-    let connect = || UnixStream::connect(folder.path().join(NAME)).expect("connected");
+    let listening = Listening::start();
     let answered_first = || {
-        let (mut silent, mut last) = (connect(), connect());
-        last.write_all(b"nonsense\n").expect("written");
-        let answer = read_line(&last, Duration::from_secs(60)).expect("an answer");
-        assert!(answer.contains("not a request"), "{answer}");
+        let (mut silent, last) = (listening.connect(), listening.connect());
+        is_told_that_it_is_none(&last, "nonsense\n", Duration::from_secs(60));
         silent.set_nonblocking(true).expect("set");
         // Its end, if it was left by now.
         let left = silent.read(&mut [0]).map_err(|error| error.kind());
@@ -92,11 +114,8 @@ fn who_says_nothing_keeps_nobody_waiting() {
 /// One says nothing and one too little at a time: neither is waited for without an end.
 #[test]
 fn who_does_not_come_to_the_point_is_left() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (sender, _orders) = unbounded();
-    let _control = Control::listen(folder.path(), sender).expect("listening");
-    let connect = || UnixStream::connect(folder.path().join(NAME)).expect("connected");
-    let (mut silent, mut slow) = (connect(), connect());
+    let listening = Listening::start();
+    let (mut silent, mut slow) = (listening.connect(), listening.connect());
     let writing = thread::spawn(move || {
         while slow.write_all(b"x").is_ok() {
             thread::sleep(Duration::from_millis(100));
@@ -112,15 +131,11 @@ fn who_does_not_come_to_the_point_is_left() {
 /// One more than are served at once has its turn when the others have had theirs.
 #[test]
 fn however_many_connect_each_has_its_turn() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (sender, _orders) = unbounded();
-    let _control = Control::listen(folder.path(), sender).expect("listening");
-    let connect = || UnixStream::connect(folder.path().join(NAME)).expect("connected");
-    let silent: Vec<UnixStream> = std::iter::repeat_with(connect).take(2 * MOST_AT_ONCE).collect();
-    let mut last = connect();
-    last.write_all(b"nonsense\n").expect("written");
-    let answer = read_line(&last, Duration::from_secs(60)).expect("an answer");
-    assert!(answer.contains("not a request"), "{answer}");
+    let listening = Listening::start();
+    let silent: Vec<UnixStream> = std::iter::repeat_with(|| listening.connect())
+        .take(2 * MOST_AT_ONCE)
+        .collect();
+    is_told_that_it_is_none(&listening.connect(), "nonsense\n", Duration::from_secs(60));
     drop(silent);
 }
 
